@@ -1,0 +1,39 @@
+PROFILE ?= demo
+COHORT ?= phantom
+WORKERS ?= 2
+PYTHON ?= $(shell command -v python3.12 >/dev/null 2>&1 && python3.12 -c '' 2>/dev/null && echo python3.12 || echo python3.11)
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: book test lint lab lock clean
+
+book: $(VENV)/installed
+	$(BIN)/python -m tle_utils run --profile $(PROFILE) --cohort $(COHORT) --workers $(WORKERS)
+	$(BIN)/python -m tle_utils book --profile $(PROFILE) --cohort $(COHORT)
+
+test: $(VENV)/installed
+	sh tests/browser.sh
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+	$(BIN)/lint-imports
+
+lab: $(VENV)/installed
+	$(BIN)/jupyter lab --notebook-dir notebooks
+
+# Resolve the dependencies anew; needs uv.
+lock:
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		--extra test pyproject.toml --output-file requirements.lock
+
+$(VENV)/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+clean:
+	rm -rf _build runs $(VENV)

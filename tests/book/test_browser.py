@@ -1,0 +1,236 @@
+"""What a reader would miss: figures that stay blank, pages that need the network, text that cannot be read."""
+
+import itertools
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
+
+WIDTHS = {"wide": 1280, "narrow": 360}
+THEMES = ("light", "dark")
+NO_NETWORK = ("file:", "data:", "blob:", "about:")
+MAX_PAGE_BYTES = 3_000_000
+MAX_BOOK_BYTES = 40_000_000
+
+OPEN_AND_SCROLL = """async () => {
+  document.querySelectorAll("details").forEach((d) => (d.open = true));
+  for (const box of document.querySelectorAll(".tle-plot, iframe")) {
+    box.scrollIntoView({block: "center", behavior: "instant"});
+    await new Promise((done) => setTimeout(done, 60));
+  }
+  if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
+  document.querySelectorAll("details").forEach((d) => (d.open = false));
+  window.scrollTo({top: 0, behavior: "instant"});
+}"""
+
+STATE = """() => {
+  const plots = [...document.querySelectorAll(".tle-plot")].map((box) => ({
+    label: box.getAttribute("aria-label"),
+    marks: box.querySelectorAll(
+      ".plotly .trace, .plotly .heatmaplayer image, .plotly .hm, .plotly .point, .plotly .cartesianlayer path, canvas"
+    ).length,
+  }));
+  const frames = [...document.querySelectorAll("iframe")].map((frame) => {
+    const canvases = [...(frame.contentDocument?.querySelectorAll("canvas") ?? [])];
+    const painted = canvases.some((c) => c.width && c.height &&
+      new Set(c.getContext("2d").getImageData(0, 0, c.width, c.height).data).size > 4);
+    return {title: frame.title, painted};
+  });
+  return {
+    plots, frames,
+    formulas: document.querySelectorAll("span.math, div.math").length,
+    typeset: document.querySelectorAll("mjx-container").length,
+    mathjax: document.querySelectorAll('script[src*="mathjax"]').length,
+    broken: [...document.images].filter((i) => !i.complete || !i.naturalWidth).map((i) => i.src),
+    unnamed: [...document.images].filter((i) => !i.hasAttribute("alt")).map((i) => i.src),
+    titles: [...document.querySelectorAll("article h1")].map((h) => h.innerText),
+    overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+  };
+}"""
+
+# WCAG contrast of every visible piece of text in the article with the nearest painted background behind it.
+CONTRAST = """() => {
+  const rgb = (text) => { const m = text.match(/[\\d.]+/g).map(Number); return m.length > 3 ? m : [...m, 1]; };
+  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255)
+    .map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const backdrop = (element) => {
+    const layers = [];
+    for (let e = element; e; e = e.parentElement) {
+      const colour = rgb(getComputedStyle(e).backgroundColor);
+      layers.unshift(colour);
+      if (colour[3] === 1) break;
+    }
+    return layers.reduce((below, [r, g, b, a]) => [r, g, b].map((v, i) => a * v + (1 - a) * below[i]), [255, 255, 255]);
+  };
+  const worst = [];
+  const walker = document.createTreeWalker(document.querySelector("#main-content"), NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || !element.checkVisibility({opacityProperty: true, visibilityProperty: true}))
+      continue;
+    if (element.closest("script, style, noscript, .search-button__kbd-shortcut, .headerlink, mjx-container")) continue;
+    const inPlot = element.closest("svg");
+    if (inPlot && !element.closest(".gtitle, .xtick, .ytick, .xtitle, .ytitle, .legendtext, .cbaxis")) continue;
+    const style = getComputedStyle(element);
+    const [a, b] = [light(rgb(inPlot ? style.fill : style.color)), light(backdrop(element))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    const text = walker.currentNode.data.trim().slice(0, 40);
+    if (ratio < 4.5) worst.push(`${ratio.toFixed(2)} ${element.tagName}: ${text}`);
+  }
+  return worst;
+}"""
+
+
+def pages(book):
+    """Every page of the book, the redirect at its root aside."""
+    return sorted(path for path in book.glob("*.html") if path.name != "index.html")
+
+
+def open_page(browser, address):
+    """Open an address and let everything on it draw; returns the page and what went wrong on the way."""
+    page = browser.new_page(viewport={"width": WIDTHS["wide"], "height": 900}, color_scheme="light")
+    trouble = {"requests": [], "errors": []}
+    page.on("request", lambda request: trouble["requests"].append(request.url))
+    page.on("pageerror", lambda error: trouble["errors"].append(str(error)))
+    page.on("console", lambda line: trouble["errors"].append(line.text) if line.type == "error" else None)
+    page.goto(address)
+    page.evaluate(OPEN_AND_SCROLL)
+    return page, trouble
+
+
+@pytest.fixture(scope="session")
+def visits(book, browser):
+    """State of every page, opened from the disk, at two widths and in two themes; leaves a screenshot of each."""
+    shots = book.parent / "screenshots"
+    shots.mkdir(exist_ok=True)
+    found = {}
+    for path in pages(book):
+        page, trouble = open_page(browser, path.as_uri())
+        for (width_name, width), theme in itertools.product(WIDTHS.items(), THEMES):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.emulate_media(color_scheme=theme)
+            page.wait_for_timeout(300)
+            found[path.name, width_name, theme] = page.evaluate(STATE) | {"contrast": page.evaluate(CONTRAST)} | trouble
+            page.screenshot(path=shots / f"{path.stem}_{width_name}_{theme}.png", full_page=True)
+        page.close()
+    return found
+
+
+def collect(visits, complaint):
+    """Complaints of all visits, by page, width and theme."""
+    return {" ".join(key): said for key, state in visits.items() if (said := complaint(state))}
+
+
+def test_no_page_asks_for_anything_outside_its_folder(visits):
+    """The book is read offline and nobody learns who reads it."""
+    assert not collect(visits, lambda s: [url for url in s["requests"] if not url.startswith(NO_NETWORK)])
+
+
+def test_no_page_reports_an_error(visits):
+    assert not collect(visits, lambda s: s["errors"])
+
+
+def test_every_plot_has_drawn_and_has_a_name(visits):
+    assert any(state["plots"] for state in visits.values())
+    assert not collect(visits, lambda s: [p for p in s["plots"] if not p["marks"] or not p["label"]])
+
+
+def test_every_brain_view_is_painted(visits):
+    assert not collect(visits, lambda s: [f for f in s["frames"] if not f["painted"] or not f["title"]])
+
+
+def test_formulas_are_typeset_once(visits):
+    assert visits["methods.html", "wide", "light"]["formulas"]
+    assert not collect(visits, lambda s: s["formulas"] != s["typeset"] or s["mathjax"] > 1)
+
+
+def test_images_load_and_have_alternative_text(visits):
+    assert not collect(visits, lambda s: s["broken"] + s["unnamed"])
+
+
+def test_every_page_has_one_title(visits):
+    chapters = {key: state for key, state in visits.items() if key[0] != "search.html"}
+    assert not collect(chapters, lambda s: len(s["titles"]) != 1)
+
+
+def test_no_page_is_wider_than_the_screen(visits):
+    assert not collect(visits, lambda s: s["overflow"] if s["overflow"] > 0 else None)
+
+
+def test_text_is_readable_in_both_themes(visits):
+    assert not collect(visits, lambda s: s["contrast"])
+
+
+def test_plots_follow_the_theme_switch(book, browser):
+    """Ink turns light on the dark page, and dark again."""
+    path = next(path for path in pages(book) if "tle-plot" in path.read_text())
+    page, _ = open_page(browser, path.as_uri())
+    ink = "() => getComputedStyle(document.querySelector('.tle-plot .xtick text')).fill"
+    seen = {}
+    for theme in ("dark", "light"):
+        page.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
+        page.wait_for_timeout(400)
+        seen[theme] = sum(map(float, re.findall(r"[\d.]+", page.evaluate(ink))[:3])) / 3
+    page.close()
+    assert seen["dark"] > 170 and seen["light"] < 90
+
+
+def test_plots_wait_for_the_reader_but_not_for_the_printer(book, browser):
+    path = max(pages(book), key=lambda path: path.read_text().count("tle-plot"))
+    page = browser.new_page(viewport={"width": 1280, "height": 300})
+    page.goto(path.as_uri())
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    page.wait_for_timeout(500)
+    boxes, drawn = (page.locator(f".tle-plot{inner}").count() for inner in ("", ":has(.main-svg)"))
+    page.close()
+    assert boxes == drawn > 0
+
+
+@pytest.mark.parametrize("how", ["served", "disk"])
+def test_search_finds_the_hippocampus(book, browser, served, how):
+    address = served if how == "served" else book.as_uri()
+    page, trouble = open_page(browser, f"{address}/search.html?q=hippocampus")
+    page.wait_for_selector("ul.search li a", timeout=10_000)
+    hits = page.locator("ul.search li a").count()
+    page.close()
+    assert hits > 0
+    if how == "served":  # the excerpts of the hits need a server, the hits do not
+        assert not trouble["errors"]
+
+
+def test_pages_stay_small(book):
+    """A page with brain views carries their data; every other page loads at once."""
+    large = {p.name: p.stat().st_size for p in pages(book) if "<iframe" not in p.read_text()}
+    assert {name: size for name, size in large.items() if size > MAX_PAGE_BYTES} == {}
+    whole = sum(p.stat().st_size for p in book.rglob("*") if p.is_file())
+    assert whole < MAX_BOOK_BYTES
+
+
+def test_links_inside_the_book_lead_somewhere(book):
+    missing = set()
+    for path in pages(book):
+        text = path.read_text()
+        for target in re.findall(r'(?:href|src)="([^"#?]+)', text):
+            if not re.match(r"[a-z]+:", target) and not (path.parent / target).exists():
+                missing.add((path.name, target))
+    assert not missing
+
+
+def test_no_page_shows_a_path_of_the_machine_it_was_made_on(book):
+    """A warning of a library carries one; it also says that a chapter is not clean."""
+    path = r"(?<![\w./])/(?:home|root|Users|work|tmp|private|var)/[\w./-]*"
+    found = {p.name: re.findall(path, p.read_text()) for p in pages(book)}
+    assert {name: paths for name, paths in found.items() if paths} == {}
+
+
+def test_notebooks_can_be_downloaded(book):
+    """The download is the executed copy: it holds outputs."""
+    sources = {path.name: path for path in (book / "_sources").glob("*.ipynb")}
+    assert sources
+    for name, path in sources.items():
+        assert f"_sources/{name}" in (book / f"{Path(name).stem}.html").read_text()
+        assert any(cell.get("outputs") for cell in json.loads(path.read_text())["cells"])

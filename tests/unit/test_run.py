@@ -1,0 +1,198 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+
+from tle_utils.__main__ import main
+from tle_utils.chain import chain
+from tle_utils.errors import TLEError
+
+PARAMETERS = 'profile: str = "demo"\ncohort: str = "phantom"\nseed: int = 0\nworkers: int = 2\n'
+CHECK = 'from tle_utils import parameters\n\np = parameters.check("{name}", globals())'
+
+
+def write_notebook(project, name, extra, cell, needs=None):
+    first = nbformat.v4.new_code_cell(PARAMETERS + extra, metadata={"tags": ["parameters"]})
+    cells = [nbformat.v4.new_markdown_cell("# Title"), first]
+    cells += [nbformat.v4.new_code_cell(source) for source in (CHECK.format(name=name), cell)]
+    metadata = {"tle": {"needs": needs}} if needs else {}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), project / "notebooks" / f"{name}.ipynb")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Four notebooks: 02 reads 01, 03 reads 02, 04 reads 01."""
+    (tmp_path / "data_manifest.yaml").write_text("cohorts: {phantom: {kind: phantom}}\n")
+    (tmp_path / "notebooks" / "parameters").mkdir(parents=True)
+    (tmp_path / "notebooks" / "parameters" / "demo.yaml").write_text("")
+    write_notebook(tmp_path, "01_preprocessing", "n: int = 5", '(p.result_dir / "maps.txt").write_text(str(p.n))')
+    read = 'text = parameters.require(p.run_dir / "{0}/maps.txt", "{0}").read_text()\n'
+    leave = '(p.result_dir / "maps.txt").write_text(text + "!")'
+    write_notebook(tmp_path, "02_replication", "max_epochs: int = 5", read.format("01_preprocessing") + leave)
+    needs = ["02_replication"]
+    write_notebook(tmp_path, "03_deep", "", read.format(needs[0]) + leave, needs)
+    write_notebook(tmp_path, "04_other", "", read.format("01_preprocessing") + leave)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def states(capsys):
+    """Notebook → how its last progress line ends."""
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
+    return {line.split()[1][:2]: line.split(": ", 1)[1].split(" in ")[0] for line in lines}
+
+
+ALL_DONE = dict.fromkeys(("01", "02", "03", "04"), "done")
+ALL_SAME = dict.fromkeys(("01", "02", "03", "04"), "up to date")
+
+
+def replace_in(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.chain
+def test_only_what_is_out_of_date_runs(project, capsys):
+    run = project / "runs" / "demo-phantom"
+    assert main(["run"]) == 0
+    assert states(capsys) == ALL_DONE
+    assert main(["run", "--workers", "1"]) == 0, "workers do not change results"
+    assert states(capsys) == ALL_SAME
+
+    assert main(["run", "--set", "02_replication.max_epochs=6"]) == 0
+    assert states(capsys) == ALL_SAME | {"02": "done"}, "03 reads the same bytes as before"
+    assert json.loads((run / "run.json").read_text())["notebooks"]["02_replication"]["parameters"]["max_epochs"] == 6
+
+    (run / "02_replication" / "maps.txt").write_text("tampered")
+    assert main(["status", "--set", "02_replication.max_epochs=6"]) == 0
+    table = capsys.readouterr().out
+    assert "runs/demo-phantom/02_replication/maps.txt changed" in table and "02_replication runs first" in table
+
+    (run / "04_other" / "maps.txt").unlink()
+    replace_in(project / "notebooks" / "02_replication.ipynb", "!", "?")
+    assert main(["run"]) == 0
+    assert states(capsys) == ALL_DONE | {"01": "up to date"}
+    assert (run / "03_deep" / "maps.txt").read_text() == "5?!"
+
+    text = (run / "notebooks" / "02_replication.ipynb").read_text()
+    assert str(project) not in text, "no path of this machine in a page"
+    (listed,) = json.loads((run / "02_replication" / "outputs.json").read_text())["files"]
+    assert listed["path"] == "maps.txt" and listed["size"] == 2
+
+
+@pytest.mark.chain
+@pytest.mark.parametrize(
+    ("cell", "status", "message"),
+    [
+        ("x = 1\\n1 / 0", 1, "02_replication, cell 3 (x = 1): ZeroDivisionError: division by zero"),
+        ("import os\\nos._exit(0)", 1, "02_replication, cell 3 (import os): the kernel died"),
+        (
+            "parameters.require(p.run_dir / 'x', '01_preprocessing')",
+            2,
+            "02_replication, cell 3 (parameters.require(p.run_dir / 'x', '01_preprocessing')): "
+            "runs/demo-phantom/x is missing: run notebook 01_preprocessing first",
+        ),
+    ],
+)
+def test_failure_names_notebook_and_cell_and_leaves_nothing_half_written(project, capfd, cell, status, message):
+    run = project / "runs" / "demo-phantom"
+    replace_in(project / "notebooks" / "02_replication.ipynb", "text = ", f"{cell}\\ntext = ")
+    assert main(["run"]) == status
+    output = capfd.readouterr()
+    assert message in output.err and "1 failed, 1 not run of 4" in output.err
+    assert "03_deep: not run, it needs 02_replication" in output.out and "04_other: done" in output.out
+    assert not (run / "notebooks" / "02_replication.ipynb").exists()
+    assert not (run / "02_replication" / "outputs.json").exists()
+    nbformat.read(run / "failed" / "02_replication.ipynb", as_version=4)
+    card = json.loads((run / "run.json").read_text())["notebooks"]
+    assert [card[name]["state"] for name in card] == ["done", "failed", "not run", "done"]
+    assert main(["status"]) == 0
+    assert "failed in its last run" in capfd.readouterr().out
+    assert [path for path in run.rglob(".*") if path.name not in {".lock", ".state.json"}] == []
+
+
+@pytest.mark.chain
+@pytest.mark.parametrize(("stop", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_a_stopped_run_goes_on_where_it_was(project, capsys, stop, status):
+    run, notebook = project / "runs" / "demo-phantom", project / "notebooks" / "02_replication.ipynb"
+    wait = "import os, time\\nopen(p.result_dir / 'pid', 'w').write(str(os.getpid()))\\ntime.sleep(600)\\n"
+    replace_in(notebook, "text = ", f"{wait}text = ")
+    runner = subprocess.Popen([sys.executable, "-m", "tle_utils", "run"], text=True, stderr=subprocess.PIPE)
+    kernel = run / "02_replication" / "pid"
+    deadline = time.monotonic() + 120
+    while not (kernel.exists() and kernel.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+    assert main(["run"]) == 2
+    assert "runs/demo-phantom is in use by another run" in capsys.readouterr().err
+
+    runner.send_signal(stop)
+    error = runner.communicate(timeout=60)[1]
+    assert runner.returncode == status
+    assert stop != signal.SIGINT or "interrupted in 02_replication" in error
+    while os.path.exists(f"/proc/{kernel.read_text()}") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not os.path.exists(f"/proc/{kernel.read_text()}"), "the kernel outlives its runner"
+    assert not (run / "notebooks" / "02_replication.ipynb").exists()
+
+    replace_in(notebook, wait, "")
+    kernel.unlink()
+    assert main(["run"]) == 0
+    assert states(capsys) == ALL_DONE | {"01": "up to date"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "--profile", "dem"],
+        ["run", "--cohort", "unma"],
+        ["run", "--set", "02_replication.max_epoch=3"],
+        ["run", "--workers", "0"],
+        ["run", "--workers", "two"],
+        ["run", "--folds", "3"],
+        ["rum"],
+        [],
+        ["status", "--profile", "dem"],
+    ],
+)
+def test_bad_input_is_one_line_and_status_2_and_writes_nothing(project, capsys, arguments):
+    assert main(arguments) == 2
+    output = capsys.readouterr()
+    assert output.out == "" and output.err.startswith("tle_utils: ") and output.err.count("\n") == 1
+    assert not (project / "runs").exists()
+
+
+def test_a_missing_folder_of_scans_stops_before_anything_is_written(project, capsys):
+    text = "cohorts: {mine: {kind: bids, path: scans, labels: [{group: control}]}}\n"
+    (project / "data_manifest.yaml").write_text(text)
+    assert main(["run", "--cohort", "mine"]) == 2
+    assert "scans" in capsys.readouterr().err
+    assert not (project / "runs").exists()
+
+
+def test_needs_must_name_an_earlier_notebook(project):
+    write_notebook(project, "05_late", "", "", ["06_later"])
+    with pytest.raises(TLEError, match="05_late.ipynb: needs '06_later', which does not come before it"):
+        chain()
+
+
+def test_a_notebook_depends_on_the_code_it_imports_and_on_nothing_else(project):
+    write_notebook(project, "05_code", "", "%matplotlib inline\nfrom tle_utils.atlas import regions")
+    content = chain()["05_code"].content
+    assert {"tle_utils/atlas.py", "tle_utils/parameters.py", "tle_utils/errors.py"} <= set(content)
+    assert "tle_utils/run.py" not in content and "tle_utils/phantom.py" not in content
+
+
+def test_a_run_with_nothing_to_do_loads_no_heavy_package(project):
+    code = (
+        "import sys; from tle_utils.__main__ import main; main(['status']);"
+        "print([name for name in ('tensorflow', 'papermill', 'pandas', 'nilearn') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"

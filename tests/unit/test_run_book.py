@@ -1,0 +1,76 @@
+import json
+
+import nbformat
+import pytest
+
+from tle_utils.__main__ import main
+from tle_utils.run import Run
+from tle_utils.staging import run_card, stage
+
+CARD = {
+    "profile": "demo",
+    "commit": "abc <script>",
+    "data": {"files": 0, "sha256": "00"},
+    "versions": {"numpy": "2"},
+    "notebooks": {
+        "01_preprocessing": {
+            "state": "done",
+            "seconds": 3.0,
+            "finished": "2026-01-01",
+            "outputs_sha256": "11",
+            "parameters": {"seed": 0, "site": "a|b & $c$"},
+        }
+    },
+}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    (tmp_path / "data_manifest.yaml").write_text("cohorts: {phantom: {kind: phantom}}\n")
+    for folder in ("notebooks/parameters", "book", "runs/demo-phantom/notebooks"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "notebooks" / "parameters" / "demo.yaml").write_text("")
+    cell = nbformat.v4.new_code_cell('profile: str = "demo"', metadata={"tags": ["parameters"]})
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "notebooks" / "01_preprocessing.ipynb")
+    toc = "format: jb-book\nroot: intro\nparts: [{chapters: [{file: 01_preprocessing}, {file: run_card}]}]\n"
+    (tmp_path / "book" / "_toc.yml").write_text(toc)
+    (tmp_path / "book" / "intro.md").write_text("# Intro\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_book_without_an_executed_notebook_names_it_and_the_command(project, capsys):
+    assert main(["book"]) == 2
+    assert capsys.readouterr().err == (
+        "tle_utils: chapter 01_preprocessing has no executed notebook (never run): "
+        "run python -m tle_utils run --profile demo --cohort phantom\n"
+    )
+    assert not (project / "_build").exists()
+
+
+def test_a_page_that_is_not_there_is_named(project, capsys):
+    (project / "book" / "intro.md").unlink()
+    assert main(["book"]) == 2
+    assert "book/_toc.yml names 'intro'" in capsys.readouterr().err
+
+
+def test_stage_takes_pages_executed_notebooks_and_the_run_card(project):
+    run = Run("demo", "phantom")
+    run.state.backend.set("01_preprocessing", "_values_:", {"inputs": {}})
+    run.state.backend.dump()
+    run.executed("01_preprocessing").write_text("executed")
+    (run.folder / "run.json").write_text(json.dumps(CARD))
+    source = stage("demo", "phantom")
+    assert sorted(path.name for path in source.iterdir()) == [
+        "01_preprocessing.ipynb",
+        "_toc.yml",
+        "intro.md",
+        "run_card.md",
+    ]
+    assert (source / "01_preprocessing.ipynb").read_text() == "executed"
+
+
+def test_run_card_escapes_what_it_shows():
+    page = run_card(CARD)
+    assert "&lt;script&gt;" in page and "<script>" not in page
+    assert "a|b &amp; $c$" in page and "2026-01-01" in page

@@ -1,0 +1,92 @@
+"""Command line: ``python -m tle_utils run|fetch|book|status``."""
+
+import argparse
+import sys
+
+from tle_utils.errors import TLEError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise TLEError(f"{message} (see {self.prog} --help)")
+
+
+def _run(args):
+    from tle_utils.run import run_chain
+
+    return run_chain(args.profile, args.cohort, args.set, args.workers)
+
+
+def _fetch(args):
+    from tle_utils.download import fetch
+
+    fetch(args.name, only=args.only, limit=args.limit, mirror=args.mirror)
+    return 0
+
+
+def _book(args):
+    from tle_utils.staging import build_book
+
+    return build_book(args.profile, args.cohort)
+
+
+def _status(args):
+    from tle_utils.run import status_lines
+
+    print("\n".join(status_lines(args.profile, args.cohort, args.set)))
+    return 0
+
+
+def _parser():
+    parser = _Parser(prog="python -m tle_utils", description="Run the notebooks, fetch the data, build the book.")
+    commands = parser.add_subparsers(required=True, metavar="run | fetch | book | status")
+
+    def command(name, function, text):
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(function=function)
+        return added
+
+    run = command("run", _run, "Run the notebooks that are out of date.")
+    book = command("book", _book, "Build the book from the executed notebooks into _build/html.")
+    status = command("status", _status, "Say for every notebook whether it is up to date, and why not.")
+    for added in (run, book, status):
+        added.add_argument("--profile", default="demo", help="a file of notebooks/parameters/ (default: demo)")
+        added.add_argument("--cohort", default="phantom", help="a cohort of data_manifest.yaml (default: phantom)")
+    for added in (run, status):
+        text = "set a parameter, for example 04_deep_model.max_epochs=80; may be given more than once"
+        added.add_argument("--set", action="append", default=[], metavar="NOTEBOOK.PARAMETER=VALUE", help=text)
+    run.add_argument("--workers", type=int, help="processes side by side; the results do not depend on it")
+    fetch = command("fetch", _fetch, "Download a cohort of data_manifest.yaml into downloads/ and check it.")
+    fetch.add_argument("name", help="a cohort of data_manifest.yaml")
+    fetch.add_argument("--only", help="table or images: only this part")
+    fetch.add_argument("--limit", type=int, help="only the first N scans")
+    fetch.add_argument("--mirror", help="web address or folder to take the files from")
+    return parser
+
+
+def main(argv=None):
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        By default ``sys.argv[1:]``.
+
+    Returns
+    -------
+    int
+        Exit status: 0, 1 a notebook or the book failed, 2 bad input (one line on stderr), 130 interrupted.
+    """
+    try:
+        args = _parser().parse_args(argv)
+        return args.function(args)
+    except TLEError as error:
+        print(f"tle_utils: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("tle_utils: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

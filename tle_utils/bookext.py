@@ -1,0 +1,161 @@
+"""Sphinx extension of the book: plotly figures and formulas that need no network.
+
+myst-nb has no renderer for plotly's JSON, and Sphinx loads MathJax from another site.
+This extension turns the JSON into a placeholder that `tleplot.js` draws.
+Plotly's script, `tleplot.js` and MathJax are copied from the installed packages to `_static`, once for all pages.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+from html import escape
+from pathlib import Path
+
+import IPython.display
+from docutils import nodes
+from myst_nb.ext.glue import GLUE_PREFIX
+from myst_nb.ext.glue.crossref import read_glue_cache
+from myst_nb.ext.glue.utils import PendingGlueReference
+from sphinx.errors import ExtensionError
+from sphinx.transforms.post_transforms import SphinxPostTransform
+
+MIME = "application/vnd.plotly.v1+json"
+PLACEHOLDER = 'class="tle-plot"'
+SCRIPTS = ("plotly.min.js", "tleplot.js")
+DEFAULT_HEIGHT = 450
+# nilearn's viewers name an icon on another site; inside an iframe it is never shown.
+REMOTE_ICON = re.compile(r"&lt;link rel=&quot;icon&quot;(?:(?!&gt;).)*&gt;", re.DOTALL)
+
+
+def _label(layout):
+    meta = layout.get("meta")
+    if isinstance(meta, dict) and meta.get("alt"):
+        return meta["alt"]
+    titles = [((layout.get(part) or {}).get("title") or {}).get("text") for part in ("yaxis", "xaxis")]
+    words = (layout.get("title") or {}).get("text") or " against ".join(filter(None, titles)) or "Interactive figure"
+    return re.sub(r"\s*<[^>]*>\s*", " ", words).strip()
+
+
+def plot_html(figure):
+    """Placeholder of one plotly figure.
+
+    Parameters
+    ----------
+    figure : dict or str
+        The figure as plotly JSON: `data`, `layout` and, if any, `config` and `frames`.
+        `layout.meta.alt` describes the figure to readers who cannot see it; without it its titles do.
+
+    Returns
+    -------
+    str
+        A `div` with a height in pixels and the JSON in an inert script element.
+    """
+    if isinstance(figure, str):
+        figure = json.loads(figure)
+    layout = figure.get("layout") or {}
+    payload = json.dumps(figure, separators=(",", ":")).replace("<", "\\u003c")
+    height = layout.get("height") or DEFAULT_HEIGHT
+    return (
+        f'<div {PLACEHOLDER} role="figure" aria-label="{escape(_label(layout))}" style="min-height:{height}px">'
+        f'<script type="application/json">{payload}</script>'
+        "<noscript>This figure is drawn by JavaScript, which is switched off here.</noscript></div>"
+    )
+
+
+def _plot_node(figure):
+    return nodes.raw(text=plot_html(figure), format="html", classes=["output", "tle-output"])
+
+
+class PlotlyMime:
+    """myst-nb renderer of plotly JSON (entry point `myst_nb.mime_renderers`)."""
+
+    mime_priority_overrides = [("html", MIME, 1)]
+
+    @staticmethod
+    def handle_mime(renderer, data, inline):
+        """Render a plotly output that stands on its own; None leaves all other outputs to myst-nb."""
+        if inline or data.mime_type != MIME:
+            return None
+        return [_plot_node(data.content)]
+
+
+class GluedPlots(SphinxPostTransform):
+    """Put plotly figures glued by a notebook into other pages, where myst-nb knows images and text only."""
+
+    default_priority = 4  # before myst-nb resolves the rest at 5
+    formats = ("html",)
+
+    def run(self, **kwargs):
+        """Replace every reference to a plotly output by its placeholder."""
+        for node in list(self.document.findall(PendingGlueReference)):
+            output = read_glue_cache(self.env.mystnb_config.output_folder, node.refdoc).get(node.key)
+            if output and MIME in output["data"] and not node.inline:
+                node.replace_self(_plot_node(output["data"][MIME]))
+
+
+def glue_figure(name, figure, display=True):
+    """Keep a plotly figure under a name for other pages of the book.
+
+    `myst_nb.glue` cannot keep plotly figures: they display themselves and leave it nothing to store.
+
+    Parameters
+    ----------
+    name : str
+        Key for the directive `{glue} name` with the option `:doc: notebook.ipynb`.
+    figure : plotly.graph_objects.Figure
+        The figure.
+    display : bool
+        Show it here too.
+    """
+    prefix = "" if display else GLUE_PREFIX
+    metadata = {"scrapbook": {"name": name, "mime_prefix": prefix}}
+    IPython.display.display({prefix + MIME: json.loads(figure.to_json())}, raw=True, metadata=metadata)
+
+
+def _package_folder(name):
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        raise ExtensionError(f"package {name} is missing: install requirements.lock")
+    return Path(spec.origin).parent
+
+
+def _copy_scripts(app):
+    if app.builder.format != "html":
+        return
+    static = Path(app.outdir) / "_static"
+    sources = {
+        "plotly.min.js": _package_folder("plotly") / "package_data" / "plotly.min.js",
+        "tleplot.js": Path(__file__).with_name("tleplot.js"),
+        app.config.mathjax_path: _package_folder("sphinx-mathjax-offline") / "static" / app.config.mathjax_path,
+    }
+    for name, source in sources.items():
+        target = static / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+
+
+def _finish_page(app, pagename, templatename, context, doctree):
+    body = context.get("body", "")
+    if "<iframe" in body:
+        body = REMOTE_ICON.sub("", body).replace("<iframe srcdoc", '<iframe title="Interactive brain view" srcdoc')
+        context["body"] = body
+    if PLACEHOLDER in body:
+        for name in SCRIPTS:
+            app.add_js_file(name, loading_method="defer")
+
+
+def _read_all_pages(app, env, added, changed, removed):
+    """Pages quote each other's results, and a staged notebook can be older than the last build."""
+    return sorted(env.found_docs - added)
+
+
+def setup(app):
+    """Register the extension with Sphinx."""
+    app.add_post_transform(GluedPlots)
+    app.connect("builder-inited", _copy_scripts)
+    app.connect("env-get-outdated", _read_all_pages)
+    app.connect("html-page-context", _finish_page)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,286 @@
+"""Plant a known hippocampal loss in real images, and make brain T1w phantoms that carry one."""
+
+import functools
+import numbers
+import os
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from nibabel import affines
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from tle_utils import atlas
+from tle_utils.errors import TLEError
+from tle_utils.parallel import run_parallel
+
+GROUPS = ("control", "left", "right")
+ORIENTATIONS = ("RAS", "LAS", "LPI", "PSR")
+EDGE_MM = 1.5  # smoothness of a planted loss in a map
+MAP_MAXIMUM = 5  # a modulated grey-matter map stays below this, a T1w does not
+
+
+def plant_atrophy(image, side, effect, *, hippocampus=None):
+    """Take away a known part of the hippocampus of one side.
+
+    A grey-matter map loses the fraction in place, with smooth edges. In a T1w the outer layer of the hippocampus, first
+    where it borders on cerebrospinal fluid, turns into fluid, so that the grey matter inside `hippocampus` drops by
+    the fraction while its neighbours keep theirs.
+
+    Parameters
+    ----------
+    image : nibabel image
+        Grey-matter map in MNI space, on any grid and orientation, or with `hippocampus` a T1w in native space.
+    side : {"left", "right"}
+        The participant's side, judged by world coordinates.
+    effect : float
+        Fraction of the hippocampal grey matter to lose, above 0 and below 1.
+    hippocampus : nibabel image, optional
+        Mask or probability of that side's hippocampus in the native space of a T1w, on any grid.
+
+    Returns
+    -------
+    planted : nibabel.Nifti1Image
+        float32, same grid and orientation as `image`.
+    truth : nibabel.Nifti1Image
+        uint8, 1 where the image was changed, 0 elsewhere.
+
+    Raises
+    ------
+    TLEError
+        When a parameter is out of range, the image is not what it should be, or the mask lies on the other side.
+    """
+    if side not in GROUPS[1:]:
+        raise TLEError(f"side={side!r}: give 'left' or 'right'")
+    if not isinstance(effect, numbers.Real) or isinstance(effect, bool) or not 0 < effect < 1:
+        raise TLEError(f"effect={effect!r}: give a fraction above 0 and below 1 (0.3 is a loss of 30 %)")
+    data = _data(image, "image")
+    if hippocampus is None:
+        if data.max() > MAP_MAXIMUM:
+            raise TLEError(f"image reaches {data.max():g}, too much for a grey-matter map: give a T1w its hippocampus")
+        loss = _map_loss(data, image.affine, side, effect)
+        planted = data * (1 - loss)
+    else:
+        loss, fluid = _t1w_loss(data, image.affine, _carry(hippocampus, image), side, effect)
+        planted = data + loss * (fluid - data)
+    truth = nib.Nifti1Image((loss > 0).astype(np.uint8), image.affine)
+    return nib.Nifti1Image(planted.astype(np.float32), image.affine), truth
+
+
+def _data(image, name):
+    data = np.asarray(image.dataobj, dtype=np.float32)
+    if data.ndim == 4 and data.shape[3] == 1:
+        data = data[..., 0]
+    if data.ndim != 3:
+        raise TLEError(f"{name} has shape {data.shape}: give a 3D image")
+    if not np.isfinite(data).all() or data.max() == data.min():
+        raise TLEError(f"{name} is constant or holds values that are not numbers: give a whole image")
+    return data
+
+
+def _resample(data, affine, shape, target):
+    """Values of a volume at the voxels of another grid, linear, 0 outside."""
+    matrix = np.linalg.inv(affine) @ target
+    return ndimage.affine_transform(data, matrix[:3, :3], matrix[:3, 3], shape, order=1, output=np.float32)
+
+
+def _carry(hippocampus, image):
+    data = _data(hippocampus, "hippocampus")
+    return np.clip(_resample(data / data.max(), hippocampus.affine, image.shape[:3], image.affine), 0, 1)
+
+
+def _map_loss(data, affine, side, effect):
+    """Fraction that each voxel of a grey-matter map loses."""
+    region = atlas.region_mask("hippocampus", side)
+    near = ndimage.binary_dilation(region, iterations=2)
+    smooth = ndimage.gaussian_filter(region.astype(np.float32), EDGE_MM) * near
+    inside = _resample(region.astype(np.float32), atlas.AFFINE, data.shape, affine) > 0.5
+    smooth = _resample(smooth, atlas.AFFINE, data.shape, affine)
+    if not (data * inside).sum() > 0:
+        raise TLEError("image holds nothing in the hippocampus of MNI space: give a map in MNI space, or a hippocampus")
+    return _solve(lambda strength: np.clip(strength * smooth, 0, 1), data * inside, effect, 100)
+
+
+def _t1w_loss(data, affine, mask, side, effect):
+    """Fraction of each voxel that turns into fluid, and the intensity of the fluid."""
+    if (mask > 0.5).sum() < 50:
+        raise TLEError("hippocampus mask is nearly empty on the image's grid: give the mask of the same participant")
+    centre = affines.apply_affine(affine, ndimage.center_of_mass(mask))[0]
+    middle = affines.apply_affine(affine, ndimage.center_of_mass(data > data.mean()))[0]
+    if (centre < middle) != (side == "left"):
+        raise TLEError(f"hippocampus mask lies {centre - middle:+.0f} mm from the middle: not on the {side} side")
+    size = affines.voxel_sizes(affine)
+    place = ndimage.find_objects((mask > 0.05).astype(np.uint8))[0]
+    margin = np.ceil(10 / size).astype(int)
+    box = tuple(
+        slice(max(0, s.start - m), min(n, s.stop + m)) for s, m, n in zip(place, margin, data.shape, strict=True)
+    )
+    local, part = data[box], mask[box]
+    body = part > 0.5
+    around = ndimage.distance_transform_edt(~body, sampling=size)
+    grey = np.median(local[body])
+    ring = local[(around > 0) & (around < 10) & (local > 0)]
+    fluid = np.percentile(ring, 3)
+    dark = (local < (grey + fluid) / 2) & (local > 0) & ~body & (around < 4)
+    to_fluid = ndimage.distance_transform_edt(~dark, sampling=size) if dark.any() else np.zeros_like(around)
+    order = ndimage.distance_transform_edt(body, sampling=size) + 0.5 * np.minimum(to_fluid, 6)
+    weight = part * np.clip((local - fluid) / (grey - fluid), 0, 1)
+    width = size.min()
+    found = _solve(
+        lambda depth: part * np.clip((depth - order) / width + 0.5, 0, 1), weight, effect, order.max() + width
+    )
+    texture = local - ndimage.gaussian_filter(local * body, 1) / np.maximum(
+        ndimage.gaussian_filter(body.astype(np.float32), 1), 1e-3
+    )
+    loss, value = np.zeros_like(data), np.zeros_like(data)
+    loss[box] = found
+    value[box] = np.maximum(fluid + 0.5 * texture * body, 0)
+    return loss, value
+
+
+def _solve(make_loss, weight, effect, high):
+    """The loss whose weighted sum is `effect` of all, by bisection of its one parameter from 0 to `high`."""
+    low, total = 0.0, float(weight.sum(dtype=np.float64))
+    for _ in range(40):
+        middle = (low + high) / 2
+        if (make_loss(middle) * weight).sum(dtype=np.float64) < effect * total:
+            low = middle
+        else:
+            high = middle
+    return make_loss(high).astype(np.float32)
+
+
+def make_phantom_t1w(out_dir, *, n, seed, workers=1):
+    """Make brain-extracted T1w phantoms with a known deformation and hippocampal loss.
+
+    The template's T1 loses part of one hippocampus (every third phantom is a control), is moved by a smooth known
+    deformation and a rigid motion, and gets a bias field and Rician noise. The orientation of the arrays is mixed: RAS,
+    LAS, LPI, PSR in turn.
+
+    Parameters
+    ----------
+    out_dir : path
+        Gets for each phantom the T1w, its true map and truth mask on the template grid, and ``truth.tsv``.
+    n : int
+        Number of phantoms.
+    seed : int
+        Not negative; phantom i depends on the seed and i only.
+    workers : int
+        Processes side by side.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``participant_id, group, age, sex, site, mts, hippocampus_left, hippocampus_right`` (ml, in the true map),
+        ``image, image_kind`` (``t1w``) and of the truth ``true_side, effect, orientation, true_map`` (path of the
+        modulated grey matter: template prior, less the loss, times the Jacobian of the deformation) and ``true_mask``.
+
+    Raises
+    ------
+    TLEError
+        When a number is out of range.
+    """
+    for name, value, least in (("n", n, 1), ("seed", seed, 0), ("workers", workers, 1)):
+        if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+            raise TLEError(f"{name}={value!r}: give a whole number, {least} or more")
+    out_dir = Path(out_dir).resolve()
+    out_dir.mkdir(parents=True, exist_ok=True)
+    job = functools.partial(_t1w_phantom, out_dir=out_dir, seed=seed)
+    table = pd.DataFrame(run_parallel(job, range(n), label="T1w phantoms", workers=workers))
+    table["mts"] = table["mts"].astype("boolean")
+    paths = ["image", "true_map", "true_mask"]
+    temporary = out_dir / f".{os.getpid()}-truth.tsv"
+    table.assign(**{c: table[c].map(os.path.basename) for c in paths}).to_csv(temporary, sep="\t", index=False)
+    os.replace(temporary, out_dir / "truth.tsv")
+    return table
+
+
+def _smooth_field(rng, spacing):
+    """Smooth random field of variance about one on the template grid."""
+    shape = [length // spacing + 4 for length in atlas.SHAPE]
+    coarse = ndimage.gaussian_filter(rng.standard_normal(shape), 1)
+    coarse /= coarse.std()
+    scale = [1 / spacing] * 3
+    return ndimage.affine_transform(coarse, scale, offset=1.5, output_shape=atlas.SHAPE, order=3, output=np.float32)
+
+
+def _jacobian(shift):
+    """Determinant of the derivative of x + shift(x), voxels of 1 mm."""
+    rows = [list(np.gradient(part)) for part in shift]
+    for axis in range(3):
+        rows[axis][axis] += 1
+    x, y, z = rows
+    return x[0] * (y[1] * z[2] - y[2] * z[1]) - x[1] * (y[0] * z[2] - y[2] * z[0]) + x[2] * (y[0] * z[1] - y[1] * z[0])
+
+
+def _inverse(shift, step=3):
+    """Displacement that undoes x + shift(x), by fixed-point iteration on every third voxel."""
+    grid = np.stack(np.meshgrid(*(np.arange(0, n + step, step) for n in atlas.SHAPE), indexing="ij")).astype(float)
+    back = np.zeros_like(grid)
+    for _ in range(10):
+        back = -np.stack([ndimage.map_coordinates(part, grid + back, order=1, mode="nearest") for part in shift])
+    scale = [1 / step] * 3
+    return [
+        ndimage.affine_transform(part.astype(np.float32), scale, output_shape=atlas.SHAPE, order=1) for part in back
+    ]
+
+
+def _save(path, data, affine):
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    nib.save(nib.Nifti1Image(data, affine), temporary)
+    os.replace(temporary, path)
+    return str(path)
+
+
+def _t1w_phantom(index, out_dir, seed):
+    """Make one T1w phantom and return its row."""
+    rng = np.random.default_rng([seed, len(GROUPS), index])
+    group, orientation = GROUPS[index % len(GROUPS)], ORIENTATIONS[index % len(ORIENTATIONS)]
+    age, sex, effect = round(rng.uniform(18, 65), 1), "FM"[rng.integers(2)], round(rng.uniform(0.3, 0.5), 3)
+    shift = [1.5 * _smooth_field(rng, 24) for _ in range(3)]
+    turn = Rotation.from_euler("xyz", rng.uniform(-6, 6, 3), degrees=True).as_matrix()
+    move = rng.uniform(-5, 5, 3)
+    bias = np.exp(0.12 * _smooth_field(rng, 60))
+    t1w = 1000 * atlas.template().get_fdata(dtype=np.float32)
+    grey = atlas.tissue_priors()["GM"]
+    loss = np.zeros_like(grey)
+    if group != "control":
+        mask = atlas.region_mask("hippocampus", group).astype(np.float32)
+        loss, fluid = _t1w_loss(t1w, atlas.AFFINE, mask, group, effect)
+        t1w = t1w + loss * (fluid - t1w)
+    else:
+        effect = 0.0
+    true_map = grey * (1 - loss) * _jacobian(shift)
+    source = np.indices(atlas.SHAPE, np.float32)
+    source += np.stack(_inverse(shift))
+    brain = ndimage.map_coordinates(atlas.brain_mask().astype(np.float32), source, order=1) > 0.5
+    value = ndimage.map_coordinates(t1w, source[:, brain], order=3, output=np.float32) * bias[brain]
+    moved = np.zeros(atlas.SHAPE, np.int16)
+    moved[brain] = np.rint(np.hypot(value + rng.normal(0, 15, value.shape), rng.normal(0, 15, value.shape)))
+    affine = np.eye(4)
+    affine[:3] = np.column_stack([turn, move + turn @ atlas.AFFINE[:3, 3]])
+    image = nib.Nifti1Image(moved, affine)
+    codes = nib.orientations.axcodes2ornt(orientation)
+    image = image.as_reoriented(nib.orientations.ornt_transform(nib.orientations.io_orientation(affine), codes))
+    name, space = f"sub-{index + 1:04d}", f"space-{atlas.SPACE}"
+    volumes = atlas.regional_volumes(true_map)["hippocampus"]
+    mask_path = out_dir / f"{name}_{space}_desc-planted_mask.nii.gz"
+    return {
+        "participant_id": name,
+        "group": group,
+        "age": age,
+        "sex": sex,
+        "site": "site-1",
+        "mts": group != "control",
+        "hippocampus_left": volumes["left"],
+        "hippocampus_right": volumes["right"],
+        "image": _save(out_dir / f"{name}_T1w.nii.gz", np.asarray(image.dataobj), image.affine),
+        "image_kind": "t1w",
+        "true_side": "" if group == "control" else group,
+        "effect": effect,
+        "orientation": orientation,
+        "true_map": _save(out_dir / f"{name}_{space}_desc-true_label-GM_probseg.nii.gz", true_map, atlas.AFFINE),
+        "true_mask": _save(mask_path, (loss > 0).astype(np.uint8), atlas.AFFINE),
+    }

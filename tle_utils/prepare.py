@@ -1,0 +1,230 @@
+"""From a cohort of the manifest to grey-matter maps: make, plant, preprocess, and say what came of it."""
+
+import functools
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from tle_utils import atlas, phantom, planting, preprocessing
+from tle_utils.cohort import load_cohort
+from tle_utils.errors import TLEError
+from tle_utils.manifest import load_manifest
+from tle_utils.parallel import run_parallel
+
+GROUPS = ("control", "left", "right")
+COLUMNS = ["participant_id", "group", "age", "sex", "site", "mts", "hippocampus_left", "hippocampus_right", "true_loss"]
+
+
+class Prepared(NamedTuple):
+    """What `prepare` made, for the page of notebook 01.
+
+    Attributes
+    ----------
+    quality : pandas.DataFrame
+        One row a figure of merit: how it lies over the participants.
+    overlays : list of tuple
+        ``(participant, T1w, grey matter)`` paths for the contact sheet; empty where there is no T1w.
+    failed : pandas.DataFrame
+        Participants that were left out, and why.
+    """
+
+    quality: pd.DataFrame
+    overlays: list
+    failed: pd.DataFrame
+
+
+def _first(table, limit):
+    """At most `limit` participants of each class, in the order of the table; 0 keeps all."""
+    return table.groupby("group", sort=False).head(limit).reset_index(drop=True) if limit else table
+
+
+def _phantom(entry, folder, limit, seed, workers):
+    counts = {f"n_{group}": min(n, limit or n) for group in GROUPS for n in [getattr(entry, f"n_{group}")]}
+    knobs = entry.model_dump(include=set(phantom.Knobs.__dataclass_fields__) - {"seed"})
+    table = phantom.make_phantom(folder, **counts, **knobs, seed=seed, workers=workers)
+    truth = pd.read_csv(folder / "truth.tsv", sep="\t").set_index("participant_id").loc[table["participant_id"]]
+    loss = pd.Series(np.nan, truth.index)
+    for side in ("left", "right"):
+        rows = truth["true_side"] == side
+        loss[rows] = 1 - np.exp(truth.loc[rows, f"effect_{side}_hippocampus"])
+    return table.assign(true_loss=loss.to_numpy())
+
+
+def _plant_one(person, folder, effect):
+    """Plant a hippocampal loss into one scan and return the path of the new scan; controls keep theirs."""
+    if person["group"] == "control":
+        return person["image"]
+    target = folder / f"{person['participant_id']}_desc-planted{person['group']}{round(100 * effect)}_T1w.nii.gz"
+    if not target.exists():
+        mask = atlas.region_mask("hippocampus", person["group"]).astype(np.float32)
+        native = preprocessing.labels_to_native(person["image"], mask)
+        planted, _ = planting.plant_atrophy(person["image"], person["group"], effect, hippocampus=native)
+        partial = target.with_name(f".{os.getpid()}-{target.name}")
+        planted.to_filename(partial)
+        os.replace(partial, target)
+    return str(target)
+
+
+def _planted(entry, folder, limit, seed, workers):
+    base = load_cohort(entry.base)
+    if len(base) < entry.n_left + entry.n_right:
+        raise TLEError(
+            f"{entry.base} has {len(base)} participants, fewer than n_left + n_right = {entry.n_left + entry.n_right}: "
+            "lower them in data_manifest.yaml"
+        )
+    order = np.random.default_rng([seed, len(base)]).permutation(len(base))
+    base.loc[order, "group"] = np.repeat(
+        ["left", "right", "control"], [entry.n_left, entry.n_right, len(base) - entry.n_left - entry.n_right]
+    )
+    base = _first(base, limit)
+    folder.mkdir(parents=True, exist_ok=True)
+    job = functools.partial(_plant_one, folder=folder, effect=entry.effect)
+    base["image"] = run_parallel(job, base.to_dict("records"), label="planting", workers=workers)
+    return base.assign(true_loss=np.where(base["group"] == "control", np.nan, entry.effect))
+
+
+def _scans(cohort, folder, limit, seed, workers):
+    entry = load_manifest().cohort(cohort)
+    if entry.kind == "phantom":
+        return _phantom(entry, folder / "maps", limit, seed, workers)
+    if entry.kind == "phantom_t1w":
+        return _first(planting.make_phantom_t1w(folder / "scans", n=entry.n, seed=seed, workers=workers), limit)
+    if entry.kind == "planted":
+        return _planted(entry, folder / "scans", limit, seed, workers)
+    return _first(load_cohort(cohort), limit)
+
+
+def prepare(cohort, folder, *, limit, modulate, fwhm_mm, seed, workers):
+    """Make the grey-matter maps of a cohort and the table that later notebooks read.
+
+    Parameters
+    ----------
+    cohort : str
+        Name in the manifest.
+    folder : path-like
+        Gets ``participants.tsv``, ``maps/`` and, where preprocessing ran, ``maps/qc.tsv``.
+    limit : int
+        Participants a class at most; 0 takes all.
+    modulate : bool
+        Multiply by the Jacobian determinant, so that volumes are kept.
+    fwhm_mm : float
+        Smoothing, full width at half maximum in mm; 0 for none.
+    seed : int
+        Seed of phantoms and of what is planted where.
+    workers : int
+        Participants side by side.
+
+    Returns
+    -------
+    Prepared
+
+    Raises
+    ------
+    TLEError
+        When the cohort cannot be read, or no participant is left.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    table = _scans(cohort, folder, limit, seed, workers)
+    ready = (table["image_kind"] == "gm").all() and table["image"].map(
+        lambda path: Path(path).parent.name == "maps"
+    ).all()
+    if ready and not fwhm_mm:
+        done = table.assign(map=table["image"].map(os.path.basename), passed=True, flags="", error="")
+    else:
+        options = preprocessing.PreprocessingOptions(modulate=modulate, fwhm_mm=fwhm_mm)
+        quality = preprocessing.preprocess_cohort(table, folder / "maps", options, workers)
+        done = table.drop(columns=["hippocampus_left", "hippocampus_right"]).merge(quality, on="participant_id")
+    kept = done[done["passed"]].reset_index(drop=True)
+    if kept.empty:
+        raise TLEError(f"{cohort}: no participant passed preprocessing: {done['error'].iloc[0]}")
+    kept = kept.reindex(columns=[*COLUMNS, "map"]).assign(map=[f"maps/{name}" for name in kept["map"]])
+    partial = folder / f".{os.getpid()}-participants.tsv"
+    kept.to_csv(partial, sep="\t", index=False, float_format="%.6g")
+    os.replace(partial, folder / "participants.tsv")
+    return Prepared(
+        _merits(done), _overlays(folder, kept), done.loc[~done["passed"], ["participant_id", "error", "flags"]]
+    )
+
+
+def _merits(done):
+    """Median and range over participants of every numeric figure of merit."""
+    numbers = done.drop(columns=[*COLUMNS, "limit"], errors="ignore").select_dtypes("number")
+    summary = numbers.describe().T
+    return summary[["min", "50%", "max"]].rename(columns={"50%": "median"}).rename_axis("figure of merit").round(3)
+
+
+def _overlays(folder, kept):
+    scans = [
+        (person, folder / "maps" / f"{person}_space-{atlas.SPACE}_desc-preproc_T1w.nii.gz")
+        for person in kept["participant_id"]
+    ]
+    maps = (folder / name for name in kept["map"])
+    return [(person, scan, grey) for (person, scan), grey in zip(scans, maps, strict=True) if scan.exists()]
+
+
+def describe(participants):
+    """Who is in the cohort: one row a class.
+
+    Parameters
+    ----------
+    participants : pandas.DataFrame
+        From `slices.load_participants`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``n``, mean and SD of age in years, women, and mean hippocampal volumes in ml.
+    """
+    rows = []
+    for group in GROUPS:
+        part = participants[participants["group"] == group]
+        if len(part):
+            rows.append(
+                {
+                    "class": group,
+                    "n": len(part),
+                    "age (years, mean ± SD)": f"{part['age'].mean():.0f} ± {part['age'].std():.0f}",
+                    "women": int((part["sex"] == "F").sum()),
+                    "left hippocampus (ml)": round(part["hippocampus_left"].mean(), 2),
+                    "right hippocampus (ml)": round(part["hippocampus_right"].mean(), 2),
+                }
+            )
+    return pd.DataFrame(rows).set_index("class")
+
+
+def against_truth(participants):
+    """Hippocampal asymmetry measured on the maps against what was planted.
+
+    The loss is recovered from the ratio of the affected to the other side, over the same ratio in controls.
+
+    Parameters
+    ----------
+    participants : pandas.DataFrame
+        From `slices.load_participants`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a class: ``n``, ``true loss`` and ``recovered loss`` (means, share of the volume), ``asymmetry``
+        (mean of (left - right) / (left + right)), ``smaller on its side`` (share of patients whose affected
+        hippocampus is the smaller one). Empty where nothing is known to be planted.
+    """
+    if participants["true_loss"].isna().all():
+        return pd.DataFrame()
+    left, right = participants["hippocampus_left"], participants["hippocampus_right"]
+    ratio = {"left": left / right, "right": right / left}
+    control = participants["group"] == "control"
+    rows = []
+    for group in GROUPS:
+        part = participants["group"] == group
+        row = {"class": group, "n": int(part.sum()), "asymmetry": atlas.asymmetry_index(left, right)[part].mean()}
+        if group != "control":
+            row["true loss"] = participants.loc[part, "true_loss"].mean()
+            row["recovered loss"] = 1 - ratio[group][part].mean() / ratio[group][control].mean()
+            row["smaller on its side"] = (ratio[group][part] < 1).mean()
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("class").round(3)

@@ -1,0 +1,134 @@
+"""The paper's confusion tables and other published figures, in the shape of the book's own results."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from tle_utils.errors import TLEError
+from tle_utils.evaluation import wilson_interval
+from tle_utils.predictions import CLASSES, classes_of, select_rows
+
+# (true, predicted) of each column, in the paper's order and words (Figures 8 and 12).
+PAPER_COLUMNS = {
+    "Controls labeled Left TLE": ("control", "left"),
+    "Correctly labeled Controls": ("control", "control"),
+    "Controls labeled Right TLE": ("control", "right"),
+    "Left TLE labeled Controls": ("left", "control"),
+    "Correctly labeled Left TLE": ("left", "left"),
+    "Left TLE labeled Right TLE": ("left", "right"),
+    "Right TLE labeled Controls": ("right", "control"),
+    "Correctly labeled Right TLE": ("right", "right"),
+    "Right TLE labeled Left TLE": ("right", "left"),
+}
+
+
+@functools.cache
+def _facts():
+    return yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
+
+
+def published(name):
+    """Published figures by name, each with its ``source``.
+
+    Parameters
+    ----------
+    name : str
+        ``figure_8``, ``figure_12``, ``replication``, ``original_study``, ``follow_up`` or ``other_systems``.
+
+    Raises
+    ------
+    TLEError
+        When there is no such entry.
+    """
+    facts = _facts()
+    if name not in facts:
+        raise TLEError(f"published figures: no '{name}': choose one of {', '.join(facts)}")
+    return facts[name]
+
+
+def paper_confusion_table(table):
+    """Confusion counts of three classes, one row a split, with the paper's nine columns (Figures 8 and 12).
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Predictions of one model; its test rows are used. Folds of all repeats are numbered through.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``split`` from 0, integer counts.
+
+    Raises
+    ------
+    TLEError
+        When the task has not the three classes.
+    """
+    rows = select_rows(table)
+    if tuple(classes_of(rows)) != CLASSES:
+        raise TLEError("predictions: the paper's confusion table needs control, left and right: use confusion() here")
+    counts = [
+        {
+            name: int(((part["group"] == true) & (part["predicted"] == called)).sum())
+            for name, (true, called) in PAPER_COLUMNS.items()
+        }
+        for _, part in rows.groupby(["repeat", "fold"])
+    ]
+    return pd.DataFrame(counts).rename_axis("split")
+
+
+def published_table(figure):
+    """The paper's confusion table of ``"figure_8"`` or ``"figure_12"``, in the shape of `paper_confusion_table`."""
+    entry = published(figure)
+    if "per_split" not in entry:
+        raise TLEError(f"published figures: '{figure}' has no confusion table: choose figure_8 or figure_12")
+    return pd.DataFrame(entry["per_split"], columns=list(PAPER_COLUMNS)).rename_axis("split")
+
+
+def split_accuracy(counts):
+    """Accuracy of every split, recomputed from a table with the paper's nine columns."""
+    correct = [name for name, (true, called) in PAPER_COLUMNS.items() if true == called]
+    return (counts[correct].sum(axis=1) / counts.sum(axis=1)).rename("accuracy")
+
+
+def paper_summary(counts):
+    """What a table with the paper's nine columns says when it is counted through.
+
+    Parameters
+    ----------
+    counts : pandas.DataFrame
+        From `paper_confusion_table` or `published_table`.
+
+    Returns
+    -------
+    dict
+        ``correct``, ``n``, ``accuracy`` with ``ci_low`` and ``ci_high`` (Wilson 95 %), ``fold_mean``, ``fold_sd``,
+        ``lateralized`` (true left and right patients given their own side) with ``patients``, and for the signature of
+        a batch effect ``left_called_of_others`` (controls and right patients called left) with ``others`` and
+        ``left_called_ci_high``.
+    """
+    total = counts.sum()
+    true = pd.Series({name: pair[0] for name, pair in PAPER_COLUMNS.items()})
+    called = pd.Series({name: pair[1] for name, pair in PAPER_COLUMNS.items()})
+    correct, n = int(total[true == called].sum()), int(total.sum())
+    low, high = wilson_interval(correct, n)
+    ill = true != "control"
+    wrong, others = int(total[(true != "left") & (called == "left")].sum()), int(total[true != "left"].sum())
+    folds = split_accuracy(counts)
+    return {
+        "correct": correct,
+        "n": n,
+        "accuracy": correct / n,
+        "ci_low": low,
+        "ci_high": high,
+        "fold_mean": float(np.mean(folds)),
+        "fold_sd": float(np.std(folds, ddof=1)),
+        "lateralized": int(total[ill & (true == called)].sum()),
+        "patients": int(total[ill].sum()),
+        "left_called_of_others": wrong,
+        "others": others,
+        "left_called_ci_high": wilson_interval(wrong, others)[1],
+    }

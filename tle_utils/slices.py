@@ -1,0 +1,138 @@
+"""Coronal slices of grey-matter maps as arrays for the networks.
+
+A slice is seen from behind: rows run from superior to inferior (z from +87 to -72 mm), columns from the
+participant's left to the right (x from -80 to +79 mm), so left is left as in nilearn's displays.
+"""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from tle_utils import atlas
+from tle_utils.errors import TLEError
+
+SIZE = 160
+X_MM = np.arange(-80, 80)
+Z_MM = np.arange(87, -73, -1)
+PUBLISHED_Y_MM = (-36, -33, -30, -27, -24)
+
+
+def load_participants(folder, groups=None):
+    """Read the participants whose maps notebook 01 made.
+
+    Parameters
+    ----------
+    folder : path-like
+        Results of notebook 01: ``participants.tsv`` and the maps it names.
+    groups : sequence of str, optional
+        Keep these classes only.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a participant; ``map`` is the path of the grey-matter map.
+
+    Raises
+    ------
+    TLEError
+        When the table has no row of these classes.
+    """
+    folder = Path(folder)
+    table = pd.read_csv(folder / "participants.tsv", sep="\t", dtype={"participant_id": str, "site": str})
+    if groups is not None:
+        table = table[table["group"].isin(groups)]
+    if table.empty:
+        wanted = f" of class {' or '.join(groups)}" if groups else ""
+        raise TLEError(f"participants.tsv has no participant{wanted}: choose another cohort or check its labels")
+    return table.assign(map=[str(folder / name) for name in table["map"]]).reset_index(drop=True)
+
+
+def _voxels(axis, world_mm):
+    return np.asarray(world_mm) - int(atlas.AFFINE[axis, 3])
+
+
+def load_slices(paths, y_mm):
+    """Read coronal slices of grey-matter maps, scaled to 0…1 within each participant.
+
+    The scaling is the minimum and maximum over the participant's own slices
+    (published settings of Kaestner, Rao et al. 2023), so nothing is fitted across participants.
+
+    Parameters
+    ----------
+    paths : sequence of path-like
+        Maps on the template grid, any axis orientation.
+    y_mm : sequence of int
+        MNI y coordinates of the slices in mm.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, shape (n, 160, 160, len(y_mm)): participant, z downwards, x from left to right, slice.
+
+    Raises
+    ------
+    TLEError
+        When a map lies on another grid, holds NaN or infinite values, is constant on the slices,
+        or when a slice lies outside the map.
+    """
+    outside = [y for y in y_mm if not 0 <= _voxels(1, y) < atlas.SHAPE[1]]
+    if outside or not len(y_mm):
+        low, high = int(atlas.AFFINE[1, 3]), int(atlas.AFFINE[1, 3]) + atlas.SHAPE[1] - 1
+        raise TLEError(f"slices_y_mm: {outside or 'empty'} lies outside the map: choose from {low} to {high} mm")
+    window = np.ix_(_voxels(0, X_MM), _voxels(1, y_mm), _voxels(2, Z_MM))
+    stack = np.empty((len(paths), SIZE, SIZE, len(y_mm)), np.float32)
+    for out, path in zip(stack, paths, strict=True):
+        image = nib.as_closest_canonical(nib.load(path))
+        name = Path(path).name
+        if not atlas.on_template_grid(image):
+            raise TLEError(f"{name}: not on the 1 mm {atlas.SPACE} grid: run notebook 01_preprocessing on it first")
+        part = np.asarray(image.dataobj[:, :, :], dtype=np.float32)[window]
+        low, high = part.min(), part.max()
+        if not np.isfinite(part).all():
+            raise TLEError(f"{name}: NaN or infinite values on the slices: preprocess the participant again")
+        if high <= low:
+            raise TLEError(f"{name}: constant on the slices: check the scan and its preprocessing report")
+        out[:] = ((part - low) / (high - low)).transpose(2, 0, 1)
+    return stack
+
+
+def to_volume(images, y_mm):
+    """Put slices back into MNI space.
+
+    Parameters
+    ----------
+    images : numpy.ndarray
+        Shape (160, 160, len(y_mm)), in the layout of `load_slices`.
+    y_mm : sequence of int
+        MNI y coordinates of the slices in mm.
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+        float32 on the template grid, zero outside the slices.
+    """
+    volume = np.zeros(atlas.SHAPE, np.float32)
+    window = np.ix_(_voxels(0, X_MM), _voxels(1, y_mm), _voxels(2, Z_MM))
+    volume[window] = np.asarray(images, np.float32).transpose(1, 2, 0)
+    return nib.Nifti1Image(volume, atlas.AFFINE)
+
+
+def slices_of(volume, y_mm):
+    """Slices of an array on the template grid in the layout of `load_slices`, unscaled.
+
+    Parameters
+    ----------
+    volume : numpy.ndarray
+        Shape (197, 233, 189).
+    y_mm : sequence of int
+        MNI y coordinates of the slices in mm.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (160, 160, len(y_mm)).
+    """
+    window = np.ix_(_voxels(0, X_MM), _voxels(1, y_mm), _voxels(2, Z_MM))
+    return volume[window].transpose(2, 0, 1)

@@ -1,0 +1,138 @@
+"""The book: stages pages, executed notebooks and the run card in ``_build/source`` and builds ``_build/html``."""
+
+import html
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import yaml
+
+from tle_utils.errors import TLEError
+from tle_utils.manifest import project_root
+from tle_utils.run import Run
+
+RUN_CARD = "run_card"
+
+
+def _files(node):
+    """All page names of a table of contents, at any depth."""
+    if isinstance(node, list):
+        return [name for child in node for name in _files(child)]
+    if not isinstance(node, dict):
+        return []
+    own = [node[key] for key in ("root", "file") if key in node]
+    return own + [name for value in node.values() for name in _files(value)]
+
+
+def _table(header, rows):
+    def cells(row, tag):
+        return "".join(f"<{tag}>{html.escape('' if cell is None else str(cell))}</{tag}>" for cell in row)
+
+    lines = [f"<tr>{cells(row, 'td')}</tr>" for row in rows]
+    head = f"<thead><tr>{cells(header, 'th')}</tr></thead>"
+    return "\n".join(['<table class="table">', head, "<tbody>", *lines, "</tbody>", "</table>"])
+
+
+def run_card(content):
+    """Page that tells how the results of the book were made.
+
+    Parameters
+    ----------
+    content : dict
+        Of ``run.json``.
+
+    Returns
+    -------
+    str
+        MyST Markdown; every value is escaped.
+    """
+    plain = {key: value for key, value in content.items() if not isinstance(value, dict)}
+    data = {f"data {key}": value for key, value in content["data"].items()}
+    notebooks = content["notebooks"]
+    columns = ("state", "seconds", "finished", "outputs_sha256")
+    values = [
+        (name, key, json.dumps(value)) for name in notebooks for key, value in notebooks[name]["parameters"].items()
+    ]
+    parts = [
+        "# Run card",
+        "How the results on these pages were made, from `run.json`.",
+        "## Run",
+        _table(["", ""], [(key.replace("_", " "), value) for key, value in (plain | data).items()]),
+        "## Notebooks",
+        _table(
+            ["notebook", *columns], [(name, *(notebooks[name][column] for column in columns)) for name in notebooks]
+        ),
+        "## Parameters",
+        _table(["notebook", "parameter", "value"], values),
+        "## Versions",
+        _table(["package", "version"], content["versions"].items()),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def stage(profile, cohort):
+    """Put the source of the book together in ``_build/source``.
+
+    Parameters
+    ----------
+    profile, cohort : str
+        The run whose notebooks become chapters.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder.
+
+    Raises
+    ------
+    TLEError
+        A chapter has no page and no executed notebook, or its notebook failed; nothing is staged then.
+    """
+    root, run = project_root(), Run(profile, cohort)
+    command = f"run python -m tle_utils run --profile {profile} --cohort {cohort}"
+    book, source, chapters = root / "book", root / "_build" / "source", {}
+    toc = yaml.safe_load((book / "_toc.yml").read_text(encoding="utf-8"))
+    for name in _files(toc):
+        pages = [book / f"{name}{end}" for end in (".md", ".ipynb", ".rst")]
+        if name in run.steps:
+            if not run.record(name) or not run.executed(name).exists():
+                raise TLEError(f"chapter {name} has no executed notebook ({run.reasons(name)[0]}): {command}")
+            chapters[name] = run.executed(name)
+        elif name != RUN_CARD and not any(page.exists() for page in pages):
+            raise TLEError(
+                f"book/_toc.yml names '{name}', but there is no book/{name}.md: write it or take the line out"
+            )
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(book, source)
+    for name, executed in chapters.items():
+        shutil.copy2(executed, source / f"{name}.ipynb")
+    card = run_card(json.loads((run.folder / "run.json").read_text(encoding="utf-8")))
+    (source / f"{RUN_CARD}.md").write_text(card, encoding="utf-8")
+    return source
+
+
+def build_book(profile, cohort):
+    """Stage the book and build it; every warning is an error.
+
+    Parameters
+    ----------
+    profile, cohort : str
+        The run whose notebooks become chapters.
+
+    Returns
+    -------
+    int
+        Exit status of jupyter-book.
+
+    Raises
+    ------
+    TLEError
+        See `stage`.
+    """
+    root, source = project_root(), stage(profile, cohort)
+    options = ["--config", "_config.yml", "--path-output", ".", "-n", "-W", "--keep-going"]
+    jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    command = [*jupyter_book, "build", os.path.relpath(source, root), *options]
+    return subprocess.run(command, cwd=root).returncode
