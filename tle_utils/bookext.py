@@ -137,6 +137,16 @@ def _copy_scripts(app):
         shutil.copyfile(source, target)
 
 
+def _describe_images(app, doctree, docname):
+    """Without a description of its own (cell metadata `mystnb.image.alt`) a picture is named by its section."""
+    for image in doctree.findall(nodes.image):
+        section = image.parent
+        while section and not isinstance(section, nodes.section):
+            section = section.parent
+        if section and not image.get("alt"):
+            image["alt"] = f"Picture of the section “{section.next_node(nodes.title).astext()}”"
+
+
 def _finish_page(app, pagename, templatename, context, doctree):
     body = context.get("body", "")
     if "<iframe" in body:
@@ -157,5 +167,6 @@ def setup(app):
     app.add_post_transform(GluedPlots)
     app.connect("builder-inited", _copy_scripts)
     app.connect("env-get-outdated", _read_all_pages)
+    app.connect("doctree-resolved", _describe_images)
     app.connect("html-page-context", _finish_page)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from tle_utils import atlas
 from tle_utils.errors import TLEError
+from tle_utils.fields import bspline_basis, smooth_field
 from tle_utils.parallel import run_parallel
 from tle_utils.phantom_model import (
     GROUPS,
@@ -70,17 +71,19 @@ def _space():
     labels = order[atlas.regions()[0][box]]
     middle = labels.shape[0] // 2
     distance, nearest = ndimage.distance_transform_edt(labels[:middle] == 0, return_indices=True)
-    grown = np.where(distance <= 4, labels[:middle][tuple(nearest)], 0)
-    left, right = [], []
-    for number, place in enumerate(ndimage.find_objects(grown), start=1):
+    grown = np.zeros_like(labels)
+    grown[:middle] = np.where(distance <= 4, labels[:middle][tuple(nearest)], 0)
+    voxel = np.full(labels.shape, -1, np.int32)
+    voxel[brain] = np.arange(brain.sum())
+    parts = []
+    for region, place in enumerate(ndimage.find_objects(grown)):
         place = tuple(slice(max(0, s.start - 6), s.stop + 6) for s in place)
-        weight = np.zeros(labels.shape, np.float32)
-        weight[:middle][grown == number] = 1
-        weight[place] = ndimage.gaussian_filter(weight[place], 1.5)
-        weight[weight < 0.01] = 0
-        left.append(sparse.csc_array(weight[brain][:, None]))
-        right.append(sparse.csc_array(weight[::-1][brain][:, None]))
-    memberships = sparse.hstack(left + right, format="csr")
+        weight = ndimage.gaussian_filter((grown[place] == region + 1).astype(np.float32), 1.5)
+        for side, where in ((0, voxel[place]), (len(table) // 2, voxel[::-1][place])):
+            used = (weight >= 0.01) & (where >= 0)
+            parts.append((weight[used], where[used], np.full(used.sum(), region + side)))
+    weight, row, column = map(np.concatenate, zip(*parts, strict=True))
+    memberships = sparse.csr_array((weight, (row, column)), shape=(brain.sum(), len(table)))
     inside = labels[brain]
     share = sparse.csr_array((grey[brain], (inside, np.arange(inside.size))), shape=(len(table) + 1, inside.size))
     mixing = (share @ memberships).toarray()[1:] / share.sum(axis=1)[1:, None]
@@ -90,17 +93,8 @@ def _space():
 
 @functools.cache
 def _basis(spacing):
-    """Cubic B-splines along each axis of the box: white coefficients give a smooth field of variance one."""
-    box, *_ = _space()
-    result = []
-    for axis, part in enumerate(box):
-        centre = (atlas.SHAPE[axis] - 1) / 2
-        reach = int(np.ceil(centre / spacing)) + 1
-        knots = centre + spacing * np.arange(-reach, reach + 1)
-        t = np.abs(np.arange(part.start, part.stop)[:, None] - knots) / spacing
-        values = np.where(t < 1, 2 / 3 - t**2 + t**3 / 2, np.clip(2 - t, 0, None) ** 3 / 6)
-        result.append((values / np.sqrt((values**2).sum(axis=1).mean())).astype(np.float32))
-    return result
+    """B-splines of smooth fields in the box."""
+    return [values[part] for values, part in zip(bspline_basis(spacing), _space()[0], strict=True)]
 
 
 def _coefficients(rng, spacing, n=1):
@@ -113,10 +107,7 @@ def _coefficients(rng, spacing, n=1):
 
 def _field(coefficients, spacing):
     """Values of one smooth field at the voxels of the brain."""
-    x, y, z = _basis(spacing)
-    brain = _space()[1]
-    values = np.tensordot(x, np.tensordot(coefficients, z, (2, 1)), (1, 0))
-    return np.matmul(y, values)[brain]
+    return smooth_field(coefficients, _basis(spacing))[_space()[1]]
 
 
 def draw(group, index, knobs):

@@ -14,9 +14,9 @@ from scipy.spatial.transform import Rotation
 
 from tle_utils import atlas
 from tle_utils.errors import TLEError
+from tle_utils.fields import bspline_basis, smooth_field
 from tle_utils.parallel import run_parallel
 
-GROUPS = ("control", "left", "right")
 ORIENTATIONS = ("RAS", "LAS", "LPI", "PSR")
 EDGE_MM = 1.5  # smoothness of a planted loss in a map
 MAP_MAXIMUM = 5  # a modulated grey-matter map stays below this, a T1w does not
@@ -52,7 +52,7 @@ def plant_atrophy(image, side, effect, *, hippocampus=None):
     TLEError
         When a parameter is out of range, the image is not what it should be, or the mask lies on the other side.
     """
-    if side not in GROUPS[1:]:
+    if side not in ("left", "right"):
         raise TLEError(f"side={side!r}: give 'left' or 'right'")
     if not isinstance(effect, numbers.Real) or isinstance(effect, bool) or not 0 < effect < 1:
         raise TLEError(f"effect={effect!r}: give a fraction above 0 and below 1 (0.3 is a loss of 30 %)")
@@ -82,6 +82,8 @@ def _data(image, name):
 
 def _resample(data, affine, shape, target):
     """Values of a volume at the voxels of another grid, linear, 0 outside."""
+    if data.shape == tuple(shape) and np.allclose(affine, target):
+        return data
     matrix = np.linalg.inv(affine) @ target
     return ndimage.affine_transform(data, matrix[:3, :3], matrix[:3, 3], shape, order=1, output=np.float32)
 
@@ -91,24 +93,37 @@ def _carry(hippocampus, image):
     return np.clip(_resample(data / data.max(), hippocampus.affine, image.shape[:3], image.affine), 0, 1)
 
 
-def _map_loss(data, affine, side, effect):
-    """Fraction that each voxel of a grey-matter map loses."""
+@functools.cache
+def _template_hippocampus(side):
+    """Mask of the template's hippocampus, and the same with smooth edges that end 2 mm outside."""
     region = atlas.region_mask("hippocampus", side)
     near = ndimage.binary_dilation(region, iterations=2)
-    smooth = ndimage.gaussian_filter(region.astype(np.float32), EDGE_MM) * near
-    inside = _resample(region.astype(np.float32), atlas.AFFINE, data.shape, affine) > 0.5
+    region = region.astype(np.float32)
+    return region, ndimage.gaussian_filter(region, EDGE_MM) * near
+
+
+def _map_loss(data, affine, side, effect):
+    """Fraction that each voxel of a grey-matter map loses."""
+    region, smooth = _template_hippocampus(side)
+    inside = _resample(region, atlas.AFFINE, data.shape, affine) > 0.5
     smooth = _resample(smooth, atlas.AFFINE, data.shape, affine)
     if not (data * inside).sum() > 0:
         raise TLEError("image holds nothing in the hippocampus of MNI space: give a map in MNI space, or a hippocampus")
     return _solve(lambda strength: np.clip(strength * smooth, 0, 1), data * inside, effect, 100)
 
 
+def _centre(mask):
+    """Centre of a mask in voxels."""
+    profiles = [mask.sum(axis=other) for other in [(1, 2), (0, 2), (0, 1)]]
+    return [profile @ np.arange(len(profile)) / profile.sum() for profile in profiles]
+
+
 def _t1w_loss(data, affine, mask, side, effect):
     """Fraction of each voxel that turns into fluid, and the intensity of the fluid."""
     if (mask > 0.5).sum() < 50:
         raise TLEError("hippocampus mask is nearly empty on the image's grid: give the mask of the same participant")
-    centre = affines.apply_affine(affine, ndimage.center_of_mass(mask))[0]
-    middle = affines.apply_affine(affine, ndimage.center_of_mass(data > data.mean()))[0]
+    centre = affines.apply_affine(affine, _centre(mask > 0.5))[0]
+    middle = affines.apply_affine(affine, _centre(data > data.mean()))[0]
     if (centre < middle) != (side == "left"):
         raise TLEError(f"hippocampus mask lies {centre - middle:+.0f} mm from the middle: not on the {side} side")
     size = affines.voxel_sizes(affine)
@@ -155,7 +170,7 @@ def _solve(make_loss, weight, effect, high):
 def make_phantom_t1w(out_dir, *, n, seed, workers=1):
     """Make brain-extracted T1w phantoms with a known deformation and hippocampal loss.
 
-    The template's T1 loses part of one hippocampus (every third phantom is a control), is moved by a smooth known
+    The template's T1 loses part of one hippocampus (left, right, none in turn), is moved by a smooth known
     deformation and a rigid motion, and gets a bias field and Rician noise. The orientation of the arrays is mixed: RAS,
     LAS, LPI, PSR in turn.
 
@@ -174,7 +189,8 @@ def make_phantom_t1w(out_dir, *, n, seed, workers=1):
     -------
     pandas.DataFrame
         ``participant_id, group, age, sex, site, mts, hippocampus_left, hippocampus_right`` (ml, in the true map),
-        ``image, image_kind`` (``t1w``) and of the truth ``true_side, effect, orientation, true_map`` (path of the
+        ``image, image_kind`` (``t1w``) and of the truth ``true_side, effect`` (fraction of the prior's
+        hippocampal grey matter that is lost), ``orientation, true_map`` (path of the
         modulated grey matter: template prior, less the loss, times the Jacobian of the deformation) and ``true_mask``.
 
     Raises
@@ -197,13 +213,16 @@ def make_phantom_t1w(out_dir, *, n, seed, workers=1):
     return table
 
 
-def _smooth_field(rng, spacing):
-    """Smooth random field of variance about one on the template grid."""
-    shape = [length // spacing + 4 for length in atlas.SHAPE]
-    coarse = ndimage.gaussian_filter(rng.standard_normal(shape), 1)
-    coarse /= coarse.std()
-    scale = [1 / spacing] * 3
-    return ndimage.affine_transform(coarse, scale, offset=1.5, output_shape=atlas.SHAPE, order=3, output=np.float32)
+def _random_field(rng, spacing):
+    basis = bspline_basis(spacing)
+    return smooth_field(rng.standard_normal([b.shape[1] for b in basis], dtype=np.float32), basis)
+
+
+def _random_shift(rng):
+    """Smooth displacement in mm, shape (3, x, y, z); left and right are nearly mirror images."""
+    shift = np.stack([_random_field(rng, 30) for _ in range(3)])
+    mirrored = shift[:, ::-1] * np.array([-1, 1, 1], np.float32)[:, None, None, None]
+    return 0.8 * (shift + mirrored) + 0.3 * (shift - mirrored)
 
 
 def _jacobian(shift):
@@ -219,7 +238,7 @@ def _inverse(shift, step=3):
     """Displacement that undoes x + shift(x), by fixed-point iteration on every third voxel."""
     grid = np.stack(np.meshgrid(*(np.arange(0, n + step, step) for n in atlas.SHAPE), indexing="ij")).astype(float)
     back = np.zeros_like(grid)
-    for _ in range(10):
+    for _ in range(6):
         back = -np.stack([ndimage.map_coordinates(part, grid + back, order=1, mode="nearest") for part in shift])
     scale = [1 / step] * 3
     return [
@@ -236,13 +255,13 @@ def _save(path, data, affine):
 
 def _t1w_phantom(index, out_dir, seed):
     """Make one T1w phantom and return its row."""
-    rng = np.random.default_rng([seed, len(GROUPS), index])
-    group, orientation = GROUPS[index % len(GROUPS)], ORIENTATIONS[index % len(ORIENTATIONS)]
+    rng = np.random.default_rng([seed, 3, index])
+    group, orientation = ("left", "right", "control")[index % 3], ORIENTATIONS[index % len(ORIENTATIONS)]
     age, sex, effect = round(rng.uniform(18, 65), 1), "FM"[rng.integers(2)], round(rng.uniform(0.3, 0.5), 3)
-    shift = [1.5 * _smooth_field(rng, 24) for _ in range(3)]
+    shift = _random_shift(rng)
     turn = Rotation.from_euler("xyz", rng.uniform(-6, 6, 3), degrees=True).as_matrix()
     move = rng.uniform(-5, 5, 3)
-    bias = np.exp(0.12 * _smooth_field(rng, 60))
+    bias = np.exp(0.12 * _random_field(rng, 60))
     t1w = 1000 * atlas.template().get_fdata(dtype=np.float32)
     grey = atlas.tissue_priors()["GM"]
     loss = np.zeros_like(grey)
@@ -250,6 +269,7 @@ def _t1w_phantom(index, out_dir, seed):
         mask = atlas.region_mask("hippocampus", group).astype(np.float32)
         loss, fluid = _t1w_loss(t1w, atlas.AFFINE, mask, group, effect)
         t1w = t1w + loss * (fluid - t1w)
+        effect = float((grey * loss * mask).sum() / (grey * mask).sum())
     else:
         effect = 0.0
     true_map = grey * (1 - loss) * _jacobian(shift)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from tle_utils import atlas, phantom, planting, preprocessing
+from tle_utils import atlas, phantom, planting
 from tle_utils.cohort import load_cohort
 from tle_utils.errors import TLEError
 from tle_utils.manifest import load_manifest
@@ -41,9 +41,11 @@ def _first(table, limit):
     return table.groupby("group", sort=False).head(limit).reset_index(drop=True) if limit else table
 
 
-def _phantom(entry, folder, limit, seed, workers):
+def _phantom(entry, folder, limit, sclerosis_fraction, seed, workers):
     counts = {f"n_{group}": min(n, limit or n) for group in GROUPS for n in [getattr(entry, f"n_{group}")]}
     knobs = entry.model_dump(include=set(phantom.Knobs.__dataclass_fields__) - {"seed"})
+    if sclerosis_fraction is not None:
+        knobs["sclerosis_fraction"] = sclerosis_fraction
     table = phantom.make_phantom(folder, **counts, **knobs, seed=seed, workers=workers)
     truth = pd.read_csv(folder / "truth.tsv", sep="\t").set_index("participant_id").loc[table["participant_id"]]
     loss = pd.Series(np.nan, truth.index)
@@ -59,6 +61,8 @@ def _plant_one(person, folder, effect):
         return person["image"]
     target = folder / f"{person['participant_id']}_desc-planted{person['group']}{round(100 * effect)}_T1w.nii.gz"
     if not target.exists():
+        from tle_utils import preprocessing
+
         mask = atlas.region_mask("hippocampus", person["group"]).astype(np.float32)
         native = preprocessing.labels_to_native(person["image"], mask)
         planted, _ = planting.plant_atrophy(person["image"], person["group"], effect, hippocampus=native)
@@ -86,10 +90,10 @@ def _planted(entry, folder, limit, seed, workers):
     return base.assign(true_loss=np.where(base["group"] == "control", np.nan, entry.effect))
 
 
-def _scans(cohort, folder, limit, seed, workers):
+def _scans(cohort, folder, limit, sclerosis_fraction, seed, workers):
     entry = load_manifest().cohort(cohort)
     if entry.kind == "phantom":
-        return _phantom(entry, folder / "maps", limit, seed, workers)
+        return _phantom(entry, folder / "maps", limit, sclerosis_fraction, seed, workers)
     if entry.kind == "phantom_t1w":
         return _first(planting.make_phantom_t1w(folder / "scans", n=entry.n, seed=seed, workers=workers), limit)
     if entry.kind == "planted":
@@ -97,7 +101,7 @@ def _scans(cohort, folder, limit, seed, workers):
     return _first(load_cohort(cohort), limit)
 
 
-def prepare(cohort, folder, *, limit, modulate, fwhm_mm, seed, workers):
+def prepare(cohort, folder, *, limit, modulate, fwhm_mm, seed, workers, sclerosis_fraction=None):
     """Make the grey-matter maps of a cohort and the table that later notebooks read.
 
     Parameters
@@ -116,6 +120,8 @@ def prepare(cohort, folder, *, limit, modulate, fwhm_mm, seed, workers):
         Seed of phantoms and of what is planted where.
     workers : int
         Participants side by side.
+    sclerosis_fraction : float, optional
+        Share of a phantom's patients with hippocampal sclerosis, in place of the manifest's.
 
     Returns
     -------
@@ -128,13 +134,15 @@ def prepare(cohort, folder, *, limit, modulate, fwhm_mm, seed, workers):
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    table = _scans(cohort, folder, limit, seed, workers)
+    table = _scans(cohort, folder, limit, sclerosis_fraction, seed, workers)
     ready = (table["image_kind"] == "gm").all() and table["image"].map(
         lambda path: Path(path).parent.name == "maps"
     ).all()
     if ready and not fwhm_mm:
         done = table.assign(map=table["image"].map(os.path.basename), passed=True, flags="", error="")
     else:
+        from tle_utils import preprocessing
+
         options = preprocessing.PreprocessingOptions(modulate=modulate, fwhm_mm=fwhm_mm)
         quality = preprocessing.preprocess_cohort(table, folder / "maps", options, workers)
         done = table.drop(columns=["hippocampus_left", "hippocampus_right"]).merge(quality, on="participant_id")

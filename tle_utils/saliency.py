@@ -2,9 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from tf_keras_vis.gradcam import Gradcam
-from tf_keras_vis.utils.model_modifiers import ReplaceToLinear
-from tf_keras_vis.utils.scores import CategoricalScore
 
 from tle_utils import atlas, crossval, models, slices
 from tle_utils.errors import TLEError
@@ -37,6 +34,10 @@ def gradcam(model, x, targets, layer):
     TLEError
         When the model has no convolution of that name.
     """
+    from tf_keras_vis.gradcam import Gradcam
+    from tf_keras_vis.utils.model_modifiers import ReplaceToLinear
+    from tf_keras_vis.utils.scores import CategoricalScore
+
     known = models.convolutions(model)
     if layer not in known:
         raise TLEError(

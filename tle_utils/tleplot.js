@@ -43,6 +43,13 @@
     return changes;
   }
 
+  const COLUMN = 140; // pixels that a panel needs to be read; a row of panels that needs more than the page scrolls
+  function neededWidth(layout) {
+    const axes = Object.keys(layout).filter((key) => /^xaxis\d*$/.test(key));
+    const columns = new Set(axes.map((axis) => (layout[axis].domain || [0])[0].toFixed(3))).size;
+    return columns > 1 ? columns * COLUMN + "px" : "";
+  }
+
   const drawn = [];
   const recolour = (t) => drawn.forEach((plot) => Plotly.relayout(plot, colours(plot.layout, t)));
 
@@ -56,6 +63,7 @@
     const plot = document.createElement("div");
     plot.className = "tle-plot-area";
     plot.style.height = box.style.minHeight;
+    plot.style.minWidth = neededWidth(layout);
     box.append(plot);
     Plotly.newPlot(plot, {
       data: figure.data,

@@ -20,6 +20,13 @@ FIGURE = (
 )
 BOXES = "go.Figure([go.Box(y=[0.6, 0.7, 0.9], name=n) for n in ('validation', 'test')]).update_layout(title='Box')"
 HEATMAP = "go.Figure(go.Heatmap(z=[[9, 1], [2, 8]], colorscale='Blues')).update_layout(title='Confusion', height=320)"
+PANELS = (
+    "from plotly.subplots import make_subplots\n"
+    "panels = make_subplots(2, 5, subplot_titles=[f'Fold {i}' for i in range(10)], shared_yaxes=True)\n"
+    "for i in range(10):\n"
+    "    panels.add_scatter(y=[1.1, 0.9, 0.8], row=i // 5 + 1, col=i % 5 + 1, showlegend=False)\n"
+    "panels.update_layout(meta={'alt': 'Loss of ten folds'})"
+)
 TABLE = (
     "import pandas as pd\n"
     "pd.DataFrame({f'correctly labelled column {i}': [0.123456, 1.0] for i in range(14)}, index=['control', 'left'])"
@@ -45,7 +52,7 @@ CHAPTERS = {
         TABLE,
     ],
     "02_replication": [SETUP, "glue('replication-accuracy', '0.90 (n = 8)')", STREAMS, FIGURE, "fig"],
-    "03_lateralization_baseline": [SETUP, "glue('baseline-accuracy', '0.66 (n = 8)')", FIGURE, BOXES, HEATMAP],
+    "03_lateralization_baseline": [SETUP, "glue('baseline-accuracy', '0.66 (n = 8)')", FIGURE, BOXES, HEATMAP, PANELS],
     "04_deep_model": [
         SETUP,
         "glue('deep-accuracy', '0.71 (n = 8)')",

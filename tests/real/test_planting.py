@@ -1,0 +1,53 @@
+"""Planting in a real T1w: the loss is on the asked side of the world, inside the hippocampus, and of the asked size."""
+
+import os
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel import affines
+
+from tle_utils import phantom
+from tle_utils.errors import TLEError
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / os.environ.get("TLE_SHARED_DATA", "../shared/data") / "labelled" / "epilepsy_head"
+LABELS = {"left": 17, "right": 53}
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(not FOLDER.exists(), reason=f"no labelled head in {FOLDER}: set TLE_SHARED_DATA"),
+]
+
+
+@pytest.fixture(scope="module")
+def head():
+    return nib.load(FOLDER / "T1.mgz"), nib.load(FOLDER / "aseg.mgz")
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("effect", [0.3, 0.5])
+def test_loss_is_where_it_was_planted(head, side, effect):
+    t1w, labels = head
+    body = np.asarray(labels.dataobj) == LABELS[side]
+    mask = nib.Nifti1Image(body.astype(np.uint8), labels.affine)
+    planted, truth = phantom.plant_atrophy(t1w, side, effect, hippocampus=mask)
+    before, after = t1w.get_fdata(), planted.get_fdata()
+    changed = before != after
+    assert planted.shape == t1w.shape and np.allclose(planted.affine, t1w.affine)
+    assert not (changed & ~body).any()
+    assert not (changed & (truth.get_fdata() == 0)).any()
+    x = affines.apply_affine(t1w.affine, np.argwhere(changed))[:, 0]
+    assert (x < 0).all() if side == "left" else (x > 0).all()
+    fluid = np.median(before[np.isin(np.asarray(labels.dataobj), [4, 43])])
+    middle = (np.median(before[body]) + fluid) / 2
+    assert 1 - (after[body] > middle).sum() / (before[body] > middle).sum() == pytest.approx(effect, abs=0.05)
+    assert after[body].min() > 0
+
+
+def test_the_other_sides_mask_is_refused(head):
+    t1w, labels = head
+    mask = nib.Nifti1Image((np.asarray(labels.dataobj) == LABELS["right"]).astype(np.uint8), labels.affine)
+    with pytest.raises(TLEError, match="not on the left side"):
+        phantom.plant_atrophy(t1w, "left", 0.3, hippocampus=mask)

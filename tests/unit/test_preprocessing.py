@@ -1,0 +1,158 @@
+import json
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from tle_utils import atlas, registration, segmentation
+from tle_utils.errors import TLEError
+from tle_utils.preprocessing import PreprocessingOptions, map_name, preprocess, preprocess_cohort
+
+QUICK = PreprocessingOptions(registration_mm=4)
+
+
+def save(path, data, affine, codes=None):
+    image = nib.Nifti1Image(data, affine)
+    if codes:
+        orientation = nib.orientations
+        image = image.as_reoriented(
+            orientation.ornt_transform(orientation.io_orientation(affine), orientation.axcodes2ornt(codes))
+        )
+    image.set_sform(image.affine, code=4)
+    image.set_qform(image.affine, code=4)
+    nib.save(image, path)
+    return path
+
+
+def template_brain():
+    """The template's brain, smaller and shifted, with the left hippocampus replaced by fluid."""
+    t1w = atlas.template().get_fdata(dtype=np.float32).copy()
+    fluid = np.median(t1w[atlas.tissue_priors()["CSF"] > 0.9])
+    t1w[atlas.region_mask("hippocampus", "left")] = fluid
+    noise = np.random.default_rng(0).normal(0, 0.02, t1w.shape)
+    t1w = np.where(atlas.brain_mask(), np.maximum(t1w + noise, 0.01), 0).astype(np.float32)
+    affine = np.diag([0.93, 0.93, 0.93, 1]) @ atlas.AFFINE
+    affine[:3, 3] += [6, -9, 12]
+    return t1w * 1000, affine
+
+
+@pytest.mark.parametrize("codes", ["LAS", "PSR"])
+def test_left_lesion_ends_on_the_left_and_a_second_call_is_free(tmp_path, codes):
+    scan = save(tmp_path / "scan.nii.gz", *template_brain(), codes)
+    done = preprocess(scan, tmp_path / "out", "sub-01", QUICK)
+    assert done["passed"] and done["flags"] == []
+    assert done["qc"]["hippocampus_asymmetry"] < -0.15
+    assert done["qc"]["affine_determinant"] == pytest.approx(0.93**3, rel=0.05)
+    assert done["qc"]["t1_correlation"] > 0.9
+    written = nib.load(done["map"])
+    assert atlas.on_template_grid(written) and written.header["sform_code"] == 4
+    before = done["map"].stat().st_mtime_ns
+    again = preprocess(scan, tmp_path / "out", "sub-01", QUICK)
+    assert again["cached"] and again["qc"] == done["qc"] and done["map"].stat().st_mtime_ns == before
+    assert json.loads(done["json"].read_text())["input"] == "scan.nii.gz"
+
+
+def test_flipped_contrast_is_refused(tmp_path):
+    data, affine = template_brain()
+    scan = save(tmp_path / "scan.nii.gz", np.where(data > 0, 1500 - data, 0), affine)
+    with pytest.raises(TLEError, match="give a T1w scan"):
+        preprocess(scan, tmp_path / "out", "sub-01", QUICK)
+
+
+def test_jacobian_is_the_volume_change():
+    matrix = np.diag([0.9, 1.0, 1.1, 1])
+    template, _, grid = registration.reference(4)
+    world = nib.affines.apply_affine(grid, np.moveaxis(np.indices(template.shape), 0, -1)).astype(np.float32)
+    warp = (0.1 * world).astype(np.float32)
+    alignment = registration.Alignment(matrix, warp, registration._invert(warp, 4), 4)
+    inside = atlas.brain_mask()
+    np.testing.assert_allclose(alignment.jacobian()[inside], 1.1**3 * 0.99, rtol=1e-3)
+    centre = tuple(np.array(template.shape) // 2)
+    np.testing.assert_allclose(alignment.inverse[centre], -world[centre] / 11, atol=0.05)
+
+
+def test_tissues_of_a_noisy_brain():
+    rng = np.random.default_rng(1)
+    truth = {"CSF": np.zeros((24, 24, 24)), "GM": np.zeros((24, 24, 24)), "WM": np.zeros((24, 24, 24))}
+    for i, name in enumerate(truth):
+        truth[name][8 * i : 8 * i + 8] = 1
+    brain = 30 * truth["CSF"] + 70 * truth["GM"] + 110 * truth["WM"] + rng.normal(0, 8, (24, 24, 24))
+    priors = {name: 0.6 * volume + 0.13 for name, volume in truth.items()}
+    maps = segmentation.tissue_maps(brain.astype(np.float32), np.ones(brain.shape, bool), priors)
+    assert ((maps["GM"] > 0.5) == (truth["GM"] > 0.5)).mean() > 0.99
+    np.testing.assert_allclose(sum(maps.values()), 1, atol=1e-5)
+
+
+def ready_map(path, voxel=1.5, scale=1.0):
+    grey = atlas.tissue_priors()["GM"].copy()
+    grey[atlas.region_mask("hippocampus", "left", dilate_mm=1)] *= 0.5
+    shape = tuple(int(n) for n in np.ceil(np.array(atlas.SHAPE) / voxel))
+    affine = nib.affines.from_matvec(np.diag([-voxel, voxel, voxel]), [98, -134, -72])
+    image = nib.processing.resample_from_to(nib.Nifti1Image(grey, atlas.AFFINE), (shape, affine), order=1)
+    return save(path, (image.get_fdata(dtype=np.float32) * scale).astype(np.float32), affine)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("mwp1a.nii", "modulated"), ("sub-1_label-GM_probseg.nii.gz", "unmodulated")]
+)
+def test_ready_map_on_another_grid_keeps_side_and_values(tmp_path, name, kind):
+    done = preprocess(ready_map(tmp_path / name), tmp_path / "out", "sub-01", None, "gm")
+    assert done["passed"], done["flags"]
+    assert f"desc-{kind}_label-GM" in done["map"].name
+    assert done["qc"]["hippocampus_asymmetry"] == pytest.approx(-0.3, abs=0.06)
+    assert nib.load(done["map"]).get_fdata().sum() == pytest.approx(atlas.tissue_priors()["GM"].sum(), rel=0.02)
+
+
+def test_smoothing_spreads_but_keeps_the_sum(tmp_path):
+    source = ready_map(tmp_path / "mwc1a.nii")
+    plain = preprocess(source, tmp_path / "out", "sub-01", None, "gm")
+    smooth = preprocess(source, tmp_path / "out", "sub-01", PreprocessingOptions(fwhm_mm=6), "gm")
+    assert "desc-modulatedsmooth6_" in smooth["map"].name and plain["map"].exists()
+    a, b = nib.load(plain["map"]).get_fdata(), nib.load(smooth["map"]).get_fdata()
+    assert b.sum() == pytest.approx(a.sum(), rel=1e-3) and b.std() < 0.9 * a.std()
+
+
+def test_percent_map_is_refused(tmp_path):
+    with pytest.raises(TLEError, match="not grey-matter probabilities"):
+        preprocess(ready_map(tmp_path / "mwp1a.nii", scale=100), tmp_path / "out", "sub-01", None, "gm")
+
+
+def test_map_that_is_not_in_the_space_is_left_out_with_the_reason(tmp_path):
+    source = nib.load(ready_map(tmp_path / "mwp1a.nii"))
+    moved = nib.affines.from_matvec(np.eye(3), [0, 40, -40]) @ source.affine
+    save(tmp_path / "mwp1b.nii", source.get_fdata(dtype=np.float32), moved)
+    done = preprocess(tmp_path / "mwp1b.nii", tmp_path / "out", "sub-01", None, "gm")
+    assert not done["passed"] and "gm_correlation" in [f["name"] for f in done["flags"]]
+
+
+def test_one_bad_scan_does_not_stop_the_cohort(tmp_path):
+    good = ready_map(tmp_path / "mwp1a.nii")
+    (tmp_path / "b.nii.gz").write_bytes(b"")
+    table = pd.DataFrame(
+        {
+            "participant_id": ["sub-01", "sub-02", "sub-03"],
+            "image": [str(good), str(tmp_path / "b.nii.gz"), str(good)],
+            "image_kind": "gm",
+        }
+    )
+    rows = preprocess_cohort(table, tmp_path / "out", workers=2)
+    assert rows["participant_id"].tolist() == ["sub-01", "sub-02", "sub-03"]
+    assert rows["passed"].tolist() == [True, False, True]
+    assert rows["error"].tolist()[1] == "sub-02: b.nii.gz: the file has zero bytes: copy or download it again"
+    assert (tmp_path / "out" / rows["map"][0]).exists() and rows["map"][1] == ""
+    stored = pd.read_csv(tmp_path / "out" / "qc.tsv", sep="\t", keep_default_na=False)
+    assert stored["participant_id"].tolist() == rows["participant_id"].tolist()
+    digests = [(tmp_path / "out" / rows["map"][i]).read_bytes() for i in (0, 2)]
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize("values", [{"fwhm_mm": -1}, {"fwhm_mm": 99}, {"registration_mm": 3}])
+def test_option_out_of_range_is_named(values):
+    with pytest.raises(TLEError, match=next(iter(values))):
+        PreprocessingOptions(**values)
+
+
+def test_names_follow_bids():
+    assert map_name("sub-1", modulated=True).endswith("desc-modulated_label-GM_probseg.nii.gz")
+    assert "desc-unmodulatedsmooth2p5_" in map_name("sub-1", modulated=False, fwhm_mm=2.5)

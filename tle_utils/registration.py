@@ -1,0 +1,291 @@
+"""Align a T1w scan with the template: coarse search, affine and diffeomorphic registration with Greedy.
+
+All scans here are arrays on a 1 mm RAS grid; all transforms are in world coordinates (RAS, mm).
+"""
+
+import dataclasses
+import functools
+import io
+import re
+import tempfile
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+from nibabel.processing import resample_from_to
+from picsl_greedy import Greedy3D
+from scipy import ndimage
+from scipy.optimize import minimize
+from scipy.spatial.transform import Rotation
+
+from tle_utils import atlas
+
+FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
+BRAIN_CENTRE = np.array([0.0, -18.0, 10.0])
+TOP_TO_CENTRE_MM = 78.0
+ITERATIONS = {1: "60x30x10", 2: "60x30", 4: "60"}
+
+
+@functools.cache
+def reference(mm):
+    """Template, brain mask and affine on a coarser grid that holds the brain and 8 mm around it.
+
+    Parameters
+    ----------
+    mm : int
+        Voxel size.
+
+    Returns
+    -------
+    tuple
+        Template (float32), mask (bool), affine (4, 4).
+    """
+    found = np.argwhere(atlas.brain_mask())
+    low = atlas.AFFINE[:3, 3] + found.min(axis=0) - 8
+    high = atlas.AFFINE[:3, 3] + found.max(axis=0) + 8
+    steps = np.ceil((high - low) / mm).astype(int)
+    steps[0] = 2 * int(np.ceil(max(high[0], -low[0]) / mm))
+    low[0] = -steps[0] / 2 * mm
+    affine = nib.affines.from_matvec(np.eye(3) * mm, low)
+    moved = []
+    for volume in (atlas.template().get_fdata(dtype=np.float32), atlas.brain_mask().astype(np.float32)):
+        if mm > 1:
+            volume = ndimage.gaussian_filter(volume, 0.42 * mm)
+        image = resample_from_to(nib.Nifti1Image(volume, atlas.AFFINE), (tuple(steps + 1), affine), order=1)
+        moved.append(image.get_fdata(dtype=np.float32))
+    return moved[0], moved[1] > 0.5, affine
+
+
+def to_sitk(volume, affine):
+    """SimpleITK image of an array; the affine may turn and scale but not shear."""
+    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.T))
+    size = nib.affines.voxel_sizes(affine)
+    image.SetSpacing(size.tolist())
+    image.SetDirection((FLIP[:3, :3] @ (affine[:3, :3] / size)).ravel().tolist())
+    image.SetOrigin((FLIP[:3, :3] @ affine[:3, 3]).tolist())
+    return image
+
+
+def _greedy(command, matrices=None, **images):
+    """Run Greedy on one thread with a fixed seed; `matrices` are put into temporary files."""
+    greedy, log = Greedy3D(), io.StringIO()
+    with tempfile.TemporaryDirectory() as folder:
+        for name, matrix in (matrices or {}).items():
+            path = Path(folder) / f"{name}.mat"
+            np.savetxt(path, matrix, fmt="%.10g")
+            command = re.sub(rf"\b{name}\b", str(path), command)
+        greedy.execute(f"{command} -threads 1 -seed 1 -V 0 -float", out=log, err=log, **images)
+    return greedy
+
+
+def head_depth(volume):
+    """Distance in voxels from the outer surface of a head (0 outside it)."""
+    threshold = sitk.OtsuThresholdImageFilter()
+    threshold.SetInsideValue(0)
+    threshold.SetOutsideValue(1)
+    head = sitk.GetArrayFromImage(threshold.Execute(sitk.GetImageFromArray(volume))) > 0
+    head = ndimage.binary_closing(np.pad(head, 6), iterations=6)[6:-6, 6:-6, 6:-6]
+    for axis in range(3):
+        for plane in np.moveaxis(head, axis, 0):
+            plane[...] = ndimage.binary_fill_holes(plane)
+    return ndimage.distance_transform_edt(head)
+
+
+def _brain_like(half, affine, extracted):
+    """A 2 mm scan with scalp and bright fat toned down, and a guess of the brain's centre in world coordinates."""
+    if extracted:
+        centre = np.array(ndimage.center_of_mass(half > 0.1 * half.max()))
+        return half, nib.affines.apply_affine(affine, centre)
+    depth = head_depth(half)
+    slices = np.flatnonzero((depth > 4).sum(axis=(0, 1)) > 40)
+    top = slices.max() + 4 if slices.size else half.shape[2] - 1
+    upper = np.argwhere(depth[:, :, max(0, top - 65) : top + 1] > 0)
+    middle = (upper.min(axis=0) + upper.max(axis=0)) / 2
+    centre = nib.affines.apply_affine(affine, [middle[0], middle[1], top]) - [0, 0, TOP_TO_CENTRE_MM]
+    grid = nib.affines.apply_affine(affine, np.moveaxis(np.indices(half.shape), 0, -1))
+    ball = ((grid - centre) ** 2).sum(axis=-1) < 45**2
+    bright = np.percentile(half[ball], 90) if ball.any() else half.max()
+    toned = np.where(half > 1.15 * bright, np.maximum(2.3 * bright - half, 0), half)
+    return toned * np.clip((2 * depth - 4) / 6, 0, 1), centre
+
+
+def coarse_alignment(volume, affine, extracted):
+    """Rough map from template to scan: shifts, turns and three scales that maximise the correlation at 4 mm.
+
+    Parameters
+    ----------
+    volume, affine : numpy.ndarray
+        Scan on a 1 mm RAS grid.
+    extracted : bool
+        Whether it holds only the brain.
+
+    Returns
+    -------
+    numpy.ndarray
+        Template to scan, world coordinates, shape (4, 4).
+    """
+    template, mask, grid = reference(4)
+    shell = ndimage.binary_dilation(mask, iterations=2)
+    points = nib.affines.apply_affine(grid, np.argwhere(shell))
+    target = (template[shell] - template[shell].mean()) / template[shell].std()
+    half = ndimage.gaussian_filter(volume, 1.7)[::2, ::2, ::2]
+    half_affine = affine @ np.diag([2, 2, 2, 1.0])
+    half, centre = _brain_like(half, half_affine, extracted)
+    to_voxel = np.linalg.inv(half_affine)
+
+    def matrix(parameters):
+        shift, turn, scale = parameters[:3], parameters[3:6], parameters[6:]
+        linear = Rotation.from_euler("xyz", turn, degrees=True).as_matrix() * np.exp(scale)
+        return nib.affines.from_matvec(linear, centre + shift - linear @ BRAIN_CENTRE)
+
+    def cost(parameters, step=3):
+        where = nib.affines.apply_affine(to_voxel @ matrix(parameters), points[::step])
+        values = ndimage.map_coordinates(half, where.T, order=1)
+        spread = values.std()
+        if spread == 0:
+            return 10.0
+        turn, scale = parameters[3:6], parameters[6:]
+        penalty = 2 * np.mean((scale + 0.06) ** 2) + 0.5 * scale.var()
+        penalty += 0.5 * (turn[0] / 100) ** 2 + ((turn[1:] / 60) ** 2).sum()
+        return penalty - np.mean((values - values.mean()) / spread * target[::step])
+
+    starts = [
+        np.array([0, dy, dz, pitch, 0, 0, scale, scale, scale])
+        for pitch in (-20, -10, 0, 10, 20, 30)
+        for dz in ((0,) if extracted else (-30, -20, -10, 0, 10, 20))
+        for dy in ((0,) if extracted else (-20, -10, 0, 10, 20))
+        for scale in (-0.15, -0.05, 0.05)
+    ]
+    starts.sort(key=lambda start: cost(start, step=6))
+    options = {"maxfev": 700, "xtol": 0.02, "ftol": 1e-4}
+    found = [minimize(cost, start, method="Powell", options=options) for start in starts[:3]]
+    return matrix(min(found, key=lambda result: result.fun).x)
+
+
+def affine_alignment(volume, affine, start, extracted):
+    """Affine registration (12 parameters, 2 mm, local correlation), from `coarse_alignment` or the like."""
+    template, mask, grid = reference(2)
+    half = np.ascontiguousarray(ndimage.gaussian_filter(volume, 0.8)[::2, ::2, ::2])
+    images = {
+        "fixed": to_sitk(template, grid),
+        "moving": to_sitk(half, affine @ np.diag([2, 2, 2, 1.0])),
+        "result": None,
+    }
+    masked = ""
+    if not extracted:
+        masked = "-gm region"
+        images["region"] = to_sitk(ndimage.binary_dilation(mask).astype(np.float32), grid)
+    command = f"-a -i fixed moving {masked} -ia start -dof 12 -n 20 -m NCC 2x2x2 -o result"
+    return np.array(_greedy(command, {"start": start}, **images)["result"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Alignment:
+    """How the template maps onto a scan: x → ``matrix @ (x + warp(x))``, world coordinates in mm.
+
+    Parameters
+    ----------
+    matrix : numpy.ndarray
+        Affine part, shape (4, 4).
+    warp, inverse : numpy.ndarray
+        Displacements in mm on the grid of ``reference(mm)``, shape (x, y, z, 3), and those of the inverse.
+    mm : int
+        Voxel size of that grid.
+    """
+
+    matrix: np.ndarray
+    warp: np.ndarray
+    inverse: np.ndarray
+    mm: int
+
+    def _field(self, warp):
+        image = sitk.GetImageFromArray((warp * [-1, -1, 1]).transpose(2, 1, 0, 3), isVector=True)
+        image.CopyInformation(to_sitk(reference(self.mm)[0], reference(self.mm)[2]))
+        return sitk.DisplacementFieldTransform(image)
+
+    @staticmethod
+    def _linear(matrix):
+        turned = FLIP @ matrix @ FLIP
+        transform = sitk.AffineTransform(3)
+        transform.SetMatrix(turned[:3, :3].ravel().tolist())
+        transform.SetTranslation(turned[:3, 3].tolist())
+        return transform
+
+    def to_template(self, volume, affine):
+        """Sample a native volume on the template grid (linear)."""
+        steps = [self._linear(self.matrix), self._field(self.warp)]
+        return _resample(volume, affine, atlas.SHAPE, atlas.AFFINE, steps)
+
+    def to_native(self, volume, shape, affine):
+        """Sample a volume on the template grid at the voxels of a native grid (linear)."""
+        steps = [self._field(self.inverse), self._linear(np.linalg.inv(self.matrix))]
+        return _resample(volume, atlas.AFFINE, shape, affine, steps)
+
+    def jacobian(self):
+        """Native volume per template volume at every template voxel (affine and warp together)."""
+        gradients = [np.stack(np.gradient(self.warp[..., i], self.mm), axis=-1) for i in range(3)]
+        determinant = np.linalg.det(np.eye(3) + np.stack(gradients, axis=-2)) * np.linalg.det(self.matrix[:3, :3])
+        grid = reference(self.mm)[2]
+        outside = np.linalg.det(self.matrix[:3, :3])
+        moved = _resample((determinant - outside).astype(np.float32), grid, atlas.SHAPE, atlas.AFFINE, [])
+        return moved + np.float32(outside)
+
+
+def _resample(volume, affine, shape, target, steps):
+    """Sample `volume` at the voxels of a grid; `steps` are transforms, the last one is applied first."""
+    work = sitk.ResampleImageFilter()
+    work.SetSize([int(n) for n in shape])
+    work.SetOutputSpacing(nib.affines.voxel_sizes(target).tolist())
+    work.SetOutputOrigin((FLIP[:3, :3] @ target[:3, 3]).tolist())
+    work.SetOutputDirection((FLIP[:3, :3] @ (target[:3, :3] / nib.affines.voxel_sizes(target))).ravel().tolist())
+    if steps:
+        work.SetTransform(sitk.CompositeTransform(steps))
+    work.SetInterpolator(sitk.sitkLinear)
+    work.SetNumberOfThreads(1)
+    return sitk.GetArrayFromImage(work.Execute(to_sitk(volume.astype(np.float32), affine))).T
+
+
+def _invert(warp, mm, steps=12):
+    """Inverse of a displacement field by fixed-point iteration on its own grid."""
+    grid = np.indices(warp.shape[:3], dtype=np.float32)
+    inverse = np.zeros_like(warp)
+    for _ in range(steps):
+        where = grid + np.moveaxis(inverse, -1, 0) / mm
+        inverse = -np.stack(
+            [ndimage.map_coordinates(warp[..., i], where, order=1, mode="nearest") for i in range(3)], axis=-1
+        )
+    return inverse
+
+
+def deform(volume, affine, matrix, mm, *, masked, iterations=None):
+    """Diffeomorphic registration with Greedy (local correlation), starting at an affine one.
+
+    Parameters
+    ----------
+    volume, affine : numpy.ndarray
+        Scan on a 1 mm RAS grid.
+    matrix : numpy.ndarray
+        Template to scan, shape (4, 4).
+    mm : int
+        Voxel size of the finest level: 1, 2 or 4.
+    masked : bool
+        Compare only inside the template's brain (for a whole head).
+    iterations : str, optional
+        Iterations per level, coarse to fine, for example ``"40x10"``.
+
+    Returns
+    -------
+    Alignment
+        The transform and its inverse.
+    """
+    template, mask, grid = reference(mm)
+    images = {"fixed": to_sitk(template, grid), "moving": to_sitk(volume, affine), "result": None}
+    metric = "NCC 2x2x2"
+    if masked:
+        metric = "WNCC 2x2x2 -gm region"
+        images["region"] = to_sitk(ndimage.binary_dilation(mask).astype(np.float32), grid)
+    command = f"-i fixed moving -it start -m {metric} -n {iterations or ITERATIONS[mm]} -s 2.5vox 0.7071vox -o result"
+    found = _greedy(command, {"start": matrix}, **images)["result"]
+    warp = (sitk.GetArrayFromImage(found).transpose(2, 1, 0, 3) * [-1, -1, 1]).astype(np.float32)
+    return Alignment(matrix, warp, _invert(warp, mm), mm)
