@@ -1,5 +1,7 @@
 """Every figure of the book: plotly for numbers, nilearn for brains."""
 
+import warnings
+
 import nibabel as nib
 import numpy as np
 import plotly.graph_objects as go
@@ -314,39 +316,34 @@ def importance_rows(maps, background, title):
     return figure
 
 
-def brain_overlay(image, *, y_mm, title, threshold=0.0):
-    """A map over the template on coronal cuts, sides marked.
+def brain_viewer(image, *, cut_mm, title):
+    """Interactive viewer of a map over the template; works without a network.
 
     Parameters
     ----------
     image : nibabel image
-        In MNI space.
-    y_mm : sequence of int
-        Cuts in mm.
+        In MNI space, values from 0.
+    cut_mm : tuple of float
+        x, y and z of the first view in mm.
     title : str
-        Figure title.
-    threshold : float
-        Values below are not drawn.
+        Shown above the brain.
 
     Returns
     -------
-    matplotlib.figure.Figure
+    nilearn.plotting.html_stat_map.StatMapView
     """
-    figure = plt.figure(figsize=(3.2 * len(y_mm), 3.4))
-    plotting.plot_stat_map(
-        image,
-        bg_img=atlas.template(),
-        display_mode="y",
-        cut_coords=list(y_mm),
-        threshold=threshold,
-        title=title,
-        figure=figure,
-        cmap="inferno",
-        symmetric_cbar=False,
-        black_bg=True,
-    )
-    plt.close(figure)
-    return figure
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*partition.*")
+        return plotting.view_img(
+            image,
+            bg_img=atlas.template(),
+            cut_coords=cut_mm,
+            cmap="inferno",
+            symmetric_cmap=False,
+            threshold=0.05,
+            title=title,
+            resampling_interpolation="nearest",
+        )
 
 
 def contact_sheet(pairs, *, y_mm=-24, columns=6):

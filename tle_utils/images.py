@@ -1,5 +1,6 @@
 """Read scans with checks, bring them to a 1 mm RAS grid, and write maps atomically."""
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -185,7 +186,8 @@ def _replace(path, payload):
         temporary.write_bytes(payload)
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise TLEError(f"{path.name}: cannot be written ({error.strerror}): free space or change the folder") from error
 
 

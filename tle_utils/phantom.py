@@ -211,8 +211,9 @@ def _read(path, fingerprint):
 
 
 @threadpool_limits.wrap(limits=1)
-def _participant(group, index, out_dir, knobs):
+def _participant(person, out_dir, knobs):
     """Make one participant's map, unless it is there, and return the row of the truth table."""
+    group, index = person
     number = f"sub-{len(GROUPS) * index + GROUPS.index(group) + 1:04d}"
     path = out_dir / f"{number}_space-{atlas.SPACE}_desc-modulated_label-GM_probseg.nii.gz"
     kept = dataclasses.asdict(dataclasses.replace(knobs, label_noise=0.0))
@@ -256,7 +257,7 @@ def make_phantom(
     Parameters
     ----------
     out_dir : path
-        Gets one map a participant (about 1.5 MB) and ``truth.tsv``.
+        Gets one map a participant (about 1.8 MB) and ``truth.tsv``.
     n_control, n_left, n_right : int
         Participants of each class.
     seed : int
@@ -300,7 +301,7 @@ def make_phantom(
     out_dir = Path(out_dir).resolve()
     out_dir.mkdir(parents=True, exist_ok=True)
     people = sorted(((group, i) for group, n in counts.items() for i in range(n)), key=lambda p: (p[1], p[0]))
-    job = functools.partial(_make_one, out_dir=out_dir, knobs=knobs)
+    job = functools.partial(_participant, out_dir=out_dir, knobs=knobs)
     truth = pd.DataFrame(run_parallel(job, people, label="phantom maps", workers=workers))
     truth.insert(1, "group", [_label(group, i, counts, knobs) for group, i in people])
     settings = {"effect_scale": effect_scale, "sclerosis_fraction": sclerosis_fraction}
@@ -315,10 +316,6 @@ def make_phantom(
     table["image"], table["image_kind"] = truth["image"], "gm"
     extra = ["true_group", "true_side", "sclerotic", "batch", "head_size_ml"]
     return pd.concat([table, truth[extra]], axis=1)
-
-
-def _make_one(person, out_dir, knobs):
-    return _participant(*person, out_dir, knobs)
 
 
 def _label(group, index, counts, knobs):

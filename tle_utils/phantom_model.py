@@ -355,8 +355,8 @@ def natural_variation(truth):
 
 
 def _check_truth(truth):
-    needed = {"participant_id", "true_group", "sclerotic", "age", "sex", "head_size_ml", "site", "effect_scale"}
-    missing = needed | {f"latent_{name}" for name in model_regions()[0]["name"]}
-    missing = sorted(missing - set(truth.columns))
+    needed = {"participant_id", "true_group", "sclerotic", "age", "sex", "head_size_ml", "site"}
+    needed |= {"effect_scale", "sclerosis_fraction", *("latent_" + model_regions()[0]["name"])}
+    missing = sorted(needed - set(truth.columns))
     if missing:
         raise TLEError(f"truth table lacks '{missing[0]}': read truth.tsv as make_phantom wrote it")

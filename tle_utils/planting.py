@@ -137,7 +137,9 @@ def _t1w_loss(data, affine, mask, side, effect):
     around = ndimage.distance_transform_edt(~body, sampling=size)
     grey = np.median(local[body])
     ring = local[(around > 0) & (around < 10) & (local > 0)]
-    fluid = np.percentile(ring, 3)
+    fluid = np.percentile(ring, 3) if ring.size else grey
+    if fluid >= grey:
+        raise TLEError("nothing around the hippocampus is darker than it is: give a T1w and a mask in its native space")
     dark = (local < (grey + fluid) / 2) & (local > 0) & ~body & (around < 4)
     to_fluid = ndimage.distance_transform_edt(~dark, sampling=size) if dark.any() else np.zeros_like(around)
     order = ndimage.distance_transform_edt(body, sampling=size) + 0.5 * np.minimum(to_fluid, 6)
@@ -151,7 +153,7 @@ def _t1w_loss(data, affine, mask, side, effect):
     )
     loss, value = np.zeros_like(data), np.zeros_like(data)
     loss[box] = found
-    value[box] = np.maximum(fluid + 0.5 * texture * body, 0)
+    value[box] = np.clip(fluid + 0.5 * texture * body, 0, local)
     return loss, value
 
 
@@ -189,9 +191,9 @@ def make_phantom_t1w(out_dir, *, n, seed, workers=1):
     -------
     pandas.DataFrame
         ``participant_id, group, age, sex, site, mts, hippocampus_left, hippocampus_right`` (ml, in the true map),
-        ``image, image_kind`` (``t1w``) and of the truth ``true_side, effect`` (fraction of the prior's
-        hippocampal grey matter that is lost), ``orientation, true_map`` (path of the
-        modulated grey matter: template prior, less the loss, times the Jacobian of the deformation) and ``true_mask``.
+        ``image, image_kind`` (``t1w``) and of the truth ``true_side, effect`` (fraction of the prior's hippocampal
+        grey matter that is lost), ``orientation, true_map`` (path of the modulated grey matter: template prior, less
+        the loss, times the Jacobian of the deformation) and ``true_mask`` (path).
 
     Raises
     ------

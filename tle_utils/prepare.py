@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 
@@ -65,7 +66,7 @@ def _plant_one(person, folder, effect):
 
         mask = atlas.region_mask("hippocampus", person["group"]).astype(np.float32)
         native = preprocessing.labels_to_native(person["image"], mask)
-        planted, _ = planting.plant_atrophy(person["image"], person["group"], effect, hippocampus=native)
+        planted, _ = planting.plant_atrophy(nib.load(person["image"]), person["group"], effect, hippocampus=native)
         partial = target.with_name(f".{os.getpid()}-{target.name}")
         planted.to_filename(partial)
         os.replace(partial, target)
@@ -145,6 +146,9 @@ def prepare(cohort, folder, *, limit, modulate, fwhm_mm, seed, workers, sclerosi
 
         options = preprocessing.PreprocessingOptions(modulate=modulate, fwhm_mm=fwhm_mm)
         quality = preprocessing.preprocess_cohort(table, folder / "maps", options, workers)
+        quality = quality.rename(
+            columns={f"hippocampus_{side}_ml": f"hippocampus_{side}" for side in ("left", "right")}
+        )
         done = table.drop(columns=["hippocampus_left", "hippocampus_right"]).merge(quality, on="participant_id")
     kept = done[done["passed"]].reset_index(drop=True)
     if kept.empty:
@@ -160,7 +164,7 @@ def prepare(cohort, folder, *, limit, modulate, fwhm_mm, seed, workers, sclerosi
 
 def _merits(done):
     """Median and range over participants of every numeric figure of merit."""
-    numbers = done.drop(columns=[*COLUMNS, "limit"], errors="ignore").select_dtypes("number")
+    numbers = done.drop(columns=COLUMNS, errors="ignore").select_dtypes("number")
     summary = numbers.describe().T
     return summary[["min", "50%", "max"]].rename(columns={"50%": "median"}).rename_axis("figure of merit").round(3)
 

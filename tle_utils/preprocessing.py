@@ -27,7 +27,7 @@ from tle_utils.segmentation import Clock, labels_to_native, outside_fraction, se
 
 __all__ = ["PreprocessingOptions", "labels_to_native", "map_name", "preprocess", "preprocess_cohort", "segment"]
 
-# name: (lowest, highest, meaning); a participant outside is left out
+# name: (lowest, highest, meaning); a participant outside is left out, but for REVIEW, where it is only said
 LIMITS = {
     "t1_correlation": (0.55, 1.0, "correlation of the warped T1w with the template"),
     "gm_correlation": (0.55, 1.0, "correlation of the grey matter with the template's"),
@@ -36,10 +36,11 @@ LIMITS = {
     "csf_ml": (20.0, 900.0, "fluid in ml"),
     "mask_ml": (800.0, 2300.0, "brain mask in ml"),
     "affine_determinant": (0.3, 1.7, "determinant of the affine registration"),
-    "outside_fraction": (-1.0, 0.02, "share of the brain outside the field of view"),
-    "hippocampus_asymmetry": (-0.6, 0.6, "hippocampal asymmetry"),
+    "outside_fraction": (0.0, 0.02, "share of the brain outside the field of view"),
+    "hippocampus_asymmetry": (-0.4, 0.4, "hippocampal asymmetry"),
 }
-MAP_LIMITS = ("gm_correlation", "gm_ml", "hippocampus_asymmetry")
+REVIEW = ("hippocampus_asymmetry",)
+MAP_LIMITS = ("gm_correlation", "gm_ml", "hippocampus_asymmetry", "outside_fraction")
 MODULATED_PREFIXES = ("mwp1", "mwc1", "smwc1", "smwp1", "m0wp1", "sm0wp1")
 
 
@@ -100,7 +101,7 @@ def _judge(qc, names):
     for name in names:
         low, high, meaning = LIMITS[name]
         if not low <= qc[name] <= high:
-            flags.append(flag(name, f"{meaning} is {qc[name]:.2f}, outside {max(low, 0):g} to {high:g}", True))
+            flags.append(flag(name, f"{meaning} is {qc[name]:.2f}, outside {low:g} to {high:g}", name not in REVIEW))
     return flags
 
 
@@ -183,7 +184,7 @@ def _from_map(image_path):
     grey = resample_from_to(image, (atlas.SHAPE, atlas.AFFINE), order=1).get_fdata(dtype=np.float32)
     qc = {**_map_quality(grey), "gm_ml": float(grey.sum() / 1000)}
     qc["outside_fraction"] = outside_fraction(np.eye(4), data.shape, affine)
-    flags += _judge(qc, (*MAP_LIMITS, "outside_fraction"))
+    flags += _judge(qc, MAP_LIMITS)
     clock.lap("resample")
     return grey, _is_modulated(path, data), None, qc, flags, clock.times
 

@@ -104,6 +104,9 @@ def test_images_that_do_not_fit_are_refused():
         phantom.plant_atrophy(image, "left", 0.3)
     with pytest.raises(TLEError, match="not on the left side"):
         phantom.plant_atrophy(image, "left", 0.3, hippocampus=masks["right"])
+    bright = nib.Nifti1Image(np.where(image.get_fdata() < 60, 110, image.get_fdata()), image.affine)
+    with pytest.raises(TLEError, match="darker"):
+        phantom.plant_atrophy(bright, "left", 0.3, hippocampus=masks["left"])
     elsewhere = nib.Nifti1Image(masks["left"].get_fdata(), affines.from_matvec(np.eye(3), [500, 0, 0]))
     with pytest.raises(TLEError, match="nearly empty"):
         phantom.plant_atrophy(image, "left", 0.3, hippocampus=elsewhere)

@@ -41,10 +41,10 @@ def template_brain():
 def test_left_lesion_ends_on_the_left_and_a_second_call_is_free(tmp_path, codes):
     scan = save(tmp_path / "scan.nii.gz", *template_brain(), codes)
     done = preprocess(scan, tmp_path / "out", "sub-01", QUICK)
-    assert done["passed"] and done["flags"] == []
-    assert done["qc"]["hippocampus_asymmetry"] < -0.15
+    assert done["passed"] and [f["name"] for f in done["flags"]] == ["hippocampus_asymmetry"]
+    assert done["qc"]["hippocampus_asymmetry"] < -0.4
     assert done["qc"]["affine_determinant"] == pytest.approx(0.93**3, rel=0.05)
-    assert done["qc"]["t1_correlation"] > 0.9
+    assert done["qc"]["t1_correlation"] > 0.85
     written = nib.load(done["map"])
     assert atlas.on_template_grid(written) and written.header["sform_code"] == 4
     before = done["map"].stat().st_mtime_ns

@@ -123,10 +123,10 @@ def test_slightly_different_sform_and_qform_are_flagged(tmp_path, head):
 
 def test_extracted_brain_is_told_from_a_whole_head(head):
     data, affine = head
-    brain = np.where(data > 0, data, 0)
-    assert not images.is_brain_extracted(brain, affine)
-    assert images.is_brain_extracted(brain, affine @ np.diag([1.5, 1.5, 1.5, 1]))
-    assert not images.is_brain_extracted(brain + np.arange(brain.size).reshape(brain.shape) % 7, affine)
+    brain, small, large = affine @ np.diag([1.5, 1.5, 1.5, 1]), affine, affine @ np.diag([2.2, 2.2, 2.2, 1])
+    assert images.is_brain_extracted(data, brain)
+    assert not images.is_brain_extracted(data, small)
+    assert not images.is_brain_extracted(data, large)
 
 
 def test_written_bytes_do_not_depend_on_the_clock(tmp_path, head):
