@@ -1,24 +1,18 @@
 """Read a cohort: its participants table, its labels by the manifest's rules, and the scan of every participant."""
 
-import csv
-import io
 import os
 import re
-import zipfile
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-import openpyxl
 import pandas as pd
 import pandera.pandas as pa
 
 from tle_utils.download import verified_files
 from tle_utils.errors import TLEError
 from tle_utils.manifest import Bids, Derivatives, OpenNeuro, Planted, _inside, load_manifest
+from tle_utils.tables import MISSING, read_table, rows_text, some
 
-MISSING = "n/a"
-_EMPTY = {"", "n/a", "na", "#n/a", "nan", "null"}
-_SEPARATORS = "\t;,|"
 _SCAN = (".nii", ".nii.gz", ".mgz")
 _T1W = [f"sub-*/{session}anat/*_T1w{suffix}" for session in ("", "ses-*/") for suffix in _SCAN]
 _MAPS = ["mwp1*", "mwc1*", "*space-MNI*label-GM*probseg*", "smwp1*", "smwc1*"]
@@ -37,135 +31,6 @@ _FIELDS = {
     "image_kind": pa.Column(str, pa.Check.isin(["t1w", "gm"])),
 }
 SCHEMA = pa.DataFrameSchema(_FIELDS, strict="filter")
-
-
-def _some(items, n=5):
-    """First few of a list in words."""
-    items = list(items)
-    more = f" and {len(items) - n} more" if len(items) > n else ""
-    return ", ".join(map(str, items[:n])) + more
-
-
-def _rows(numbers):
-    numbers = list(numbers)
-    return f"row{'s' if len(numbers) > 1 else ''} {_some(numbers)}"
-
-
-def _decode(data, name, notes):
-    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError as error:
-        if encoding == "utf-16":
-            raise TLEError(f"{name}: broken UTF-16 text: save it again as UTF-8") from None
-        row = data.count(b"\n", 0, error.start) + 1
-        notes.append(f"{name}: row {row}: not UTF-8; read as Western European (Latin-1) text")
-        text = data.decode("latin-1")
-    if "\x00" in text:
-        raise TLEError(f"{name}: not a text table: give a CSV, TSV or XLSX file")
-    return text
-
-
-def _text_rows(text, name, notes):
-    """Yield (row number, cells) of separated text; a row with another separator than the header is named."""
-    lines = list(io.StringIO(text, newline=""))
-    header = next((line for line in lines if line.strip(" \r\n" + _SEPARATORS)), "")
-
-    def split(line, separator):
-        return next(csv.reader([line], delimiter=separator), [])
-
-    separator = max(_SEPARATORS, key=lambda s: len(split(header, s)))
-    reader, width, start = csv.reader(lines, delimiter=separator, strict=True), 0, 1
-    try:
-        for cells in reader:
-            number, start = start, reader.line_num + 1
-            if not any(cell.strip() for cell in cells):
-                continue
-            width = width or len(cells)
-            while len(cells) > width and not cells[-1].strip():
-                cells.pop()
-            if len(cells) != width:
-                line = lines[number - 1].strip("\r\n")
-                others = [split(line, s) for s in _SEPARATORS if s != separator]
-                others.append(re.split(f"[{_SEPARATORS}]", line))
-                fitting = [other for other in others if len(other) == width]
-                if not fitting:
-                    found = f"{len(cells)} columns, the header has {width}"
-                    raise TLEError(f"{name}: row {number} has {found}: mend the row")
-                cells = fitting[0]
-                notes.append(f"{name}: row {number}: its separator differs from the header's; read all the same")
-            yield number, cells
-    except csv.Error as error:
-        raise TLEError(f"{name}: row {reader.line_num}: {error}: check its quotation marks") from None
-
-
-def _cell(value):
-    if value is None:
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value)
-
-
-def _sheet_rows(data, name, notes):
-    try:
-        book = openpyxl.load_workbook(io.BytesIO(data), data_only=True)
-        sheets = book.worksheets
-        rows = [[_cell(value) for value in row] for row in sheets[0].iter_rows(values_only=True)]
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, IndexError, OSError, AttributeError, SyntaxError):
-        raise TLEError(f"{name}: not a readable XLSX file: save the table again as XLSX, CSV or TSV") from None
-    if len(sheets) > 1:
-        notes.append(f"{name}: has {len(sheets)} sheets; the first, '{sheets[0].title}', is read")
-    for number, cells in enumerate(rows, start=1):
-        if any(cell.strip() for cell in cells):
-            yield number, cells
-
-
-def read_table(path, notes=None):
-    """Read a table as text, whatever made it.
-
-    Comma, semicolon, tab or bar as separator; UTF-8 with or without byte order mark, UTF-16 or Latin-1; blank lines;
-    XLSX (first sheet).
-
-    Parameters
-    ----------
-    path : path-like
-        CSV, TSV or XLSX file.
-    notes : list, optional
-        Gets a line for everything that was odd, with file and row.
-
-    Returns
-    -------
-    pandas.DataFrame
-        All cells as stripped text, missing ones as ``n/a``; the index is the row in the file, the header being row 1.
-
-    Raises
-    ------
-    TLEError
-        The file is missing, empty, not a table, or a row does not fit the header.
-    """
-    path, notes = Path(path), [] if notes is None else notes
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise TLEError(f"{path.name}: cannot be read ({error.strerror}): check the path {path}") from None
-    if data.startswith(b"\xd0\xcf\x11\xe0"):
-        raise TLEError(f"{path.name}: an old Excel file: save it as XLSX, CSV or TSV")
-    if data.startswith(b"PK\x03\x04") or path.suffix.lower() == ".xlsx":
-        rows = list(_sheet_rows(data, path.name, notes))
-    else:
-        rows = list(_text_rows(_decode(data, path.name, notes), path.name, notes))
-    if len(rows) < 2:
-        found = "has a header but no rows" if rows else "is empty"
-        raise TLEError(f"{path.name}: {found}: give a table with participants")
-    header = [cell.strip() for cell in rows[0][1]]
-    width = max(len(header) if any(header) else 0, 1)
-    twice = {column for column in header if column and header.count(column) > 1}
-    if twice:
-        raise TLEError(f"{path.name}: row {rows[0][0]}: column {_some(sorted(twice))} stands twice: rename one")
-    header = [column or f"column {i + 1}" for i, column in enumerate(header)]
-    cells = [[MISSING if c.strip().lower() in _EMPTY else c.strip() for c in row[:width]] for _, row in rows[1:]]
-    return pd.DataFrame(cells, columns=header, index=pd.Index([n for n, _ in rows[1:]], name="row"), dtype=str)
 
 
 def _key(label):
@@ -217,13 +82,13 @@ def _images(name, entry, folder, keys, manifest, notes):
         found = [path for inside, path in good.items() if inside not in entry.table]
         bad = [path for path in bad if path.name not in entry.table]
         if bad:
-            names = _some(path.name for path in bad)
+            names = some(path.name for path in bad)
             notes.append(f"{name}: not the published files, left out: {names}: run python -m tle_utils fetch {name}")
     else:
         found = _find(name, entry, folder, notes)
         lost = [path.name for path in found if not path.is_file()]
         if lost:
-            notes.append(f"{name}: links to files that are not there, left out: {_some(sorted(lost))}")
+            notes.append(f"{name}: links to files that are not there, left out: {some(sorted(lost))}")
         found = [path for path in found if path.is_file()]
     chosen, several = {}, {}
     for path in sorted(found, key=_scan_order):
@@ -234,7 +99,7 @@ def _images(name, entry, folder, keys, manifest, notes):
         if first[1] != path:
             several.setdefault(first[1].name, []).append(path.name)
     if several:
-        names = _some(f"{first} (not {_some(rest, 2)})" for first, rest in several.items())
+        names = some(f"{first} (not {some(rest, 2)})" for first, rest in several.items())
         notes.append(f"{name}: several scans, the first session and run is taken: {names}")
     return chosen
 
@@ -262,7 +127,7 @@ def _tables(name, entry, folder, manifest, notes):
         frames.append(frame.assign(**{" file": path.name, " row": frame.index}))
     table = pd.concat(frames, ignore_index=True)
     table[table.columns] = table.fillna(MISSING)
-    files = _some(table[" file"].unique())
+    files = some(table[" file"].unique())
     wanted = {getattr(entry.columns, field) for field in entry.columns.model_fields_set - {"mts"}}
     wanted |= {entry.columns.participant_id} | {column for rule in entry.labels for column in rule.when}
     wanted |= {entry.columns.mts.column} if entry.columns.mts else set()
@@ -278,14 +143,14 @@ def _unique(table, column, notes):
     nameless = table[column].map(_key) == ""
     nameless |= table[column] == MISSING
     for file, rows in table[nameless].groupby(" file"):
-        notes.append(f"{file}: {_rows(rows[' row'])}: no participant id; left out")
+        notes.append(f"{file}: {rows_text(rows[' row'])}: no participant id; left out")
     table = table[~nameless]
     table = table.assign(**{" key": table[column].map(_key)})
     for _, rows in table[table[" key"].duplicated(keep=False)].groupby(" key", sort=False):
-        place = _some(f"{file} row {row}" for file, row in zip(rows[" file"], rows[" row"], strict=True))
+        place = some(f"{file} row {row}" for file, row in zip(rows[" file"], rows[" row"], strict=True))
         differ = [c for c in rows.columns if not c.startswith(" ") and c != column and rows[c].nunique() > 1]
         if differ:
-            what = f"{rows[column].iloc[0]} stands twice ({place}) with different {_some(differ)}"
+            what = f"{rows[column].iloc[0]} stands twice ({place}) with different {some(differ)}"
             raise TLEError(f"{rows[' file'].iloc[0]}: {what}: keep one row")
         notes.append(f"{rows[' file'].iloc[0]}: {rows[column].iloc[0]} stands twice ({place}), the same; one is kept")
     return table.drop_duplicates(" key").reset_index(drop=True)
@@ -320,7 +185,7 @@ def _converted(table, column, convert, missing, notes):
             odd.append(f"{file} row {row} ('{text[:30]}')")
         values.append(missing if value is None else value)
     if odd:
-        notes.append(f"{column}: not readable, left empty: {_some(odd)}")
+        notes.append(f"{column}: not readable, left empty: {some(odd)}")
     return values
 
 
@@ -371,7 +236,7 @@ def _read(name, manifest):
         images = _images(name, entry, folder, set(table[" key"]), manifest, notes)
     strays = [path.name for key, (_, path) in images.items() if key not in set(table[" key"])]
     if strays:
-        notes.append(f"{_some(table[' file'].unique())}: no row for these scans, left out: {_some(strays)}")
+        notes.append(f"{some(table[' file'].unique())}: no row for these scans, left out: {some(strays)}")
     pairs = [images.get(key, (label, "")) for key, label in zip(table[" key"], table[" label"], strict=True)]
 
     def numbers(column, convert):
@@ -469,10 +334,10 @@ def load_cohort(name, manifest=None):
     frame, notes = _read(name, manifest)
     no_scan = (frame["image"] == "") & (frame["group"] != "exclude")
     if no_scan.any():
-        notes.append(f"{name}: rows without a scan, left out: {_some(frame.loc[no_scan, ' place'])}")
+        notes.append(f"{name}: rows without a scan, left out: {some(frame.loc[no_scan, ' place'])}")
         frame.loc[no_scan, ["group", "reason"]] = ["exclude", "no scan"]
     if (frame["group"] == "exclude").all():
-        why = _some(sorted(set(frame["reason"])))
+        why = some(sorted(set(frame["reason"])))
         fetch = isinstance(manifest.cohort(name), OpenNeuro)
         remedy = f"run python -m tle_utils fetch {name}" if fetch else f"check cohorts.{name} in data_manifest.yaml"
         raise TLEError(f"{name}: nobody is left of {len(frame)} rows ({why}): {remedy}")

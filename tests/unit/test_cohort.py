@@ -11,10 +11,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tle_utils.cohort import _age, data_files, label_counts, load_cohort, load_table_only, read_table
+from tle_utils.cohort import _age, data_files, label_counts, load_cohort, load_table_only
 from tle_utils.download import fetch
 from tle_utils.errors import TLEError
 from tle_utils.manifest import load_manifest
+from tle_utils.tables import read_table
 
 REPOSITORY = Path(__file__).parents[2]
 TABLE = "participants.tsv"
