@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sklearn.model_selection import StratifiedKFold
 from sklearn.utils.class_weight import compute_class_weight
 
-from tle_utils import models
+from tle_utils import models, slices
 from tle_utils.errors import TLEError
 from tle_utils.parallel import run_parallel
 from tle_utils.predictions import CLASSES, assert_no_leak
@@ -34,21 +34,22 @@ class Fold(NamedTuple):
 class Training(BaseModel):
     """How a network is trained; every field belongs to the key of the cache.
 
-    The paper names the loss and class weights only; batch size and optimiser follow what was published
-    by the same author later (Kaestner, Rao et al. 2023) where the validation loss agreed with it.
+    The paper names the optimiser, its learning rate and the batch size nowhere; these were chosen by validation loss.
+    `flip` adds every training participant's mirror image with left and right swapped; the paper does not.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     network: Literal["figure_2", "figure_9"]
     max_epochs: int = Field(ge=1)
-    batch_size: int = Field(default=16, ge=1)
-    learning_rate: float = Field(default=3e-4, gt=0)
+    batch_size: int = Field(default=8, ge=1)
+    learning_rate: float = Field(default=1e-4, gt=0)
     l2: float = Field(default=0.0, ge=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     patience: int = Field(default=10, ge=1)
     first_epoch: int = Field(default=5, ge=0)
     class_weights: dict[str, float] | None = None
+    flip: bool = False
 
 
 def make_folds(participants, n_splits, *, seed, n_repeats=1, validation_fraction=0.15):
@@ -110,30 +111,30 @@ def make_folds(participants, n_splits, *, seed, n_repeats=1, validation_fraction
 def _code_version():
     from importlib.metadata import version
 
-    source = inspect.getsource(models) + inspect.getsource(inspect.getmodule(_code_version))
+    source = "".join(map(inspect.getsource, (models, slices.flip, inspect.getmodule(_code_version))))
     return hashlib.sha256((source + version("keras") + version("tensorflow")).encode()).hexdigest()
 
 
-def _key(x, codes, fold, training, seed):
+def _key(x, groups, fold, training, seed):
     digest = hashlib.sha256()
     digest.update(json.dumps([_code_version(), training.model_dump(), seed, fold.repeat, fold.fold]).encode())
-    for array in (codes, fold.train, fold.validation, fold.test):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    digest.update(x)
+    digest.update(json.dumps(list(groups)).encode())
+    for array in (fold.train, fold.validation, fold.test, x):
+        digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()
 
 
-def train_fold(x, codes, n_classes, fold, training, seed):
+def train_fold(x, groups, classes, fold, training, seed):
     """Train one network on one fold.
 
     Parameters
     ----------
     x : numpy.ndarray
         Slices, float32, shape (n, 160, 160, slices).
-    codes : numpy.ndarray
-        Class number of each participant, shape (n,).
-    n_classes : int
-        Number of classes.
+    groups : numpy.ndarray
+        Class of each participant, shape (n,).
+    classes : sequence of str
+        Classes in the order of the outputs.
     fold : Fold
         Who trains, validates and tests.
     training : Training
@@ -155,7 +156,15 @@ def train_fold(x, codes, n_classes, fold, training, seed):
     import keras
 
     keras.utils.set_random_seed(seed + 1000 * fold.repeat + fold.fold)
-    model = models.build(training.network, n_classes, input_shape=x.shape[1:], l2=training.l2, dropout=training.dropout)
+    seen, labels = x[fold.train], groups[fold.train]
+    if training.flip:
+        mirrored, swapped = slices.flip(seen, labels)
+        seen, labels = np.concatenate([seen, mirrored]), np.concatenate([labels, swapped])
+    code = {name: number for number, name in enumerate(classes)}
+    seen_codes, held_codes = (np.array([code[name] for name in part]) for part in (labels, groups[fold.validation]))
+    model = models.build(
+        training.network, len(classes), input_shape=x.shape[1:], l2=training.l2, dropout=training.dropout
+    )
     model.compile(
         keras.optimizers.Adam(training.learning_rate),
         loss="sparse_categorical_crossentropy",
@@ -167,12 +176,12 @@ def train_fold(x, codes, n_classes, fold, training, seed):
     )
     weights = None
     if training.class_weights is not None:
-        balanced = compute_class_weight("balanced", classes=np.arange(n_classes), y=codes[fold.train])
-        weights = {code: w * training.class_weights.get(CLASSES[code], 1.0) for code, w in enumerate(balanced)}
+        balanced = compute_class_weight("balanced", classes=np.arange(len(classes)), y=seen_codes)
+        weights = {code[name]: balanced[code[name]] * training.class_weights.get(name, 1.0) for name in classes}
     history = model.fit(
-        x[fold.train],
-        codes[fold.train],
-        validation_data=(x[fold.validation], codes[fold.validation]),
+        seen,
+        seen_codes,
+        validation_data=(x[fold.validation], held_codes),
         epochs=training.max_epochs,
         batch_size=training.batch_size,
         class_weight=weights,
@@ -194,12 +203,12 @@ def train_fold(x, codes, n_classes, fold, training, seed):
 
 
 def _cached_fold(job):
-    x, codes, n_classes, fold, training, seed, path = job
-    key = _key(x, codes, fold, training, seed)
+    x, groups, classes, fold, training, seed, path = job
+    key = _key(x, groups, fold, training, seed)
     stored = read_fold(path)
     if stored is not None and str(stored["key"]) == key:
         return stored
-    result = train_fold(x, codes, n_classes, fold, training, seed) | {"key": np.asarray(key)}
+    result = train_fold(x, groups, classes, fold, training, seed) | {"key": np.asarray(key)}
     partial = path.with_name(f".{path.stem}.{os.getpid()}.npz")
     np.savez(partial, **result)
     os.replace(partial, path)
@@ -257,8 +266,8 @@ def cross_validate(x, participants, folds, training, *, folder, seed, workers=1,
     folder.mkdir(parents=True, exist_ok=True)
     label = label or training.network
     classes = [name for name in CLASSES if name in set(participants["group"])]
-    codes = np.array([classes.index(group) for group in participants["group"]], np.int32)
-    jobs = [(x, codes, len(classes), fold, training, seed, fold_path(folder, fold)) for fold in folds]
+    groups = participants["group"].to_numpy(object)
+    jobs = [(x, groups, classes, fold, training, seed, fold_path(folder, fold)) for fold in folds]
     results = run_parallel(_cached_fold, jobs, label=f"{label}: folds", workers=workers)
     predictions, curves = [], []
     for fold, result in zip(folds, results, strict=True):

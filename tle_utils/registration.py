@@ -22,6 +22,7 @@ from scipy.spatial.transform import Rotation
 from tle_utils import atlas
 
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
+MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
 BRAIN_CENTRE = np.array([0.0, -18.0, 10.0])
 TOP_TO_CENTRE_MM = 78.0
 ITERATIONS = {1: "60x30x10", 2: "60x30", 4: "60"}
@@ -163,21 +164,32 @@ def coarse_alignment(volume, affine, extracted):
     return matrix(min(found, key=lambda result: result.fun).x)
 
 
+def _mirrored(volume, affine):
+    """The scan's mirror image, left for right, on a grid with the same orientation."""
+    origin = affine[:3, 3].copy()
+    origin[0] = -origin[0] - affine[0, 0] * (volume.shape[0] - 1)
+    return np.ascontiguousarray(volume[::-1]), nib.affines.from_matvec(affine[:3, :3], origin)
+
+
 def affine_alignment(volume, affine, start, extracted):
-    """Affine registration (12 parameters, 2 mm, local correlation), from `coarse_alignment` or the like."""
+    """Affine registration (12 parameters, 2 mm, local correlation), from `coarse_alignment` or the like.
+
+    The scan and its mirror image are both registered and the two results averaged, so that neither side is favoured.
+    """
     template, mask, grid = reference(2)
-    half = np.ascontiguousarray(ndimage.gaussian_filter(volume, 0.8)[::2, ::2, ::2])
-    images = {
-        "fixed": to_sitk(template, grid),
-        "moving": to_sitk(half, affine @ np.diag([2, 2, 2, 1.0])),
-        "result": None,
-    }
-    masked = ""
+    images, masked = {"fixed": to_sitk(template, grid)}, ""
     if not extracted:
         masked = "-gm region"
         images["region"] = to_sitk(ndimage.binary_dilation(mask).astype(np.float32), grid)
     command = f"-a -i fixed moving {masked} -ia start -dof 12 -n 20 -m NCC 2x2x2 -o result"
-    return np.array(_greedy(command, {"start": start}, **images)["result"])
+    smooth = ndimage.gaussian_filter(volume, 0.8)
+
+    def align(whole, whole_affine, first):
+        half = to_sitk(np.ascontiguousarray(whole[::2, ::2, ::2]), whole_affine @ np.diag([2, 2, 2, 1.0]))
+        return np.array(_greedy(command, {"start": first}, **images, moving=half, result=None)["result"])
+
+    other = align(*_mirrored(smooth, affine), MIRROR @ start @ MIRROR)
+    return (align(smooth, affine, start) + MIRROR @ other @ MIRROR) / 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,7 +270,7 @@ def _invert(warp, mm, steps=12):
     return inverse
 
 
-def deform(volume, affine, matrix, mm, *, masked, iterations=None):
+def deform(volume, affine, matrix, mm, *, masked, iterations=None, symmetric=False):
     """Diffeomorphic registration with Greedy (local correlation), starting at an affine one.
 
     Parameters
@@ -273,6 +285,8 @@ def deform(volume, affine, matrix, mm, *, masked, iterations=None):
         Compare only inside the template's brain (for a whole head).
     iterations : str, optional
         Iterations per level, coarse to fine, for example ``"40x10"``.
+    symmetric : bool
+        Register the mirror image too and average both, so that a mirrored scan gives the mirrored result.
 
     Returns
     -------
@@ -280,12 +294,18 @@ def deform(volume, affine, matrix, mm, *, masked, iterations=None):
         The transform and its inverse.
     """
     template, mask, grid = reference(mm)
-    images = {"fixed": to_sitk(template, grid), "moving": to_sitk(volume, affine), "result": None}
-    metric = "NCC 2x2x2"
+    images, metric = {"fixed": to_sitk(template, grid)}, "NCC 2x2x2"
     if masked:
         metric = "WNCC 2x2x2 -gm region"
         images["region"] = to_sitk(ndimage.binary_dilation(mask).astype(np.float32), grid)
     command = f"-i fixed moving -it start -m {metric} -n {iterations or ITERATIONS[mm]} -s 2.5vox 0.7071vox -o result"
-    found = _greedy(command, {"start": matrix}, **images)["result"]
-    warp = (sitk.GetArrayFromImage(found).transpose(2, 1, 0, 3) * [-1, -1, 1]).astype(np.float32)
+
+    def displacement(moving, start):
+        found = _greedy(command, {"start": start}, **images, moving=to_sitk(*moving), result=None)["result"]
+        return (sitk.GetArrayFromImage(found).transpose(2, 1, 0, 3) * [-1, -1, 1]).astype(np.float32)
+
+    warp = displacement((volume, affine), matrix)
+    if symmetric:
+        other = displacement(_mirrored(volume, affine), MIRROR @ matrix @ MIRROR)
+        warp = (warp + other[::-1] * np.float32([-1, 1, 1])) / 2
     return Alignment(matrix, warp, _invert(warp, mm), mm)

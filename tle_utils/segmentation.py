@@ -51,14 +51,20 @@ def brain_mask(alignment, shape, affine):
 
 
 def correct_bias(volume, affine, mask):
-    """Divide out the slow change of brightness inside a mask (N4, Tustison et al. 2010, on every fourth voxel)."""
-    image = to_sitk(volume, affine)
-    region = to_sitk(mask.astype(np.uint8), affine)
-    work = sitk.N4BiasFieldCorrectionImageFilter()
-    work.SetNumberOfThreads(1)
-    work.SetMaximumNumberOfIterations([50, 50, 50])
-    work.Execute(sitk.Shrink(image, [4] * 3), sitk.Shrink(region, [4] * 3))
-    field = sitk.GetArrayFromImage(work.GetLogBiasFieldAsImage(image)).T
+    """Divide out the slow change of brightness inside a mask (N4, Tustison et al. 2010, on every fourth voxel).
+
+    The field is the mean of that of the scan and that of its mirror image, so that neither side is favoured.
+    """
+
+    def log_field(part, region):
+        image = to_sitk(part, affine)
+        work = sitk.N4BiasFieldCorrectionImageFilter()
+        work.SetNumberOfThreads(1)
+        work.SetMaximumNumberOfIterations([50, 50, 50])
+        work.Execute(sitk.Shrink(image, [4] * 3), sitk.Shrink(to_sitk(region.astype(np.uint8), affine), [4] * 3))
+        return sitk.GetArrayFromImage(work.GetLogBiasFieldAsImage(image)).T
+
+    field = (log_field(volume, mask) + log_field(volume[::-1], mask[::-1])[::-1]) / 2
     return np.where(mask, volume / np.exp(field), 0).astype(np.float32)
 
 
@@ -211,7 +217,7 @@ def segment(image_path, registration_mm=2):
     if extracted:
         mask = volume > 1e-3 * volume.max()
     else:
-        rough = registration.deform(volume, affine, matrix, 2, masked=True, iterations="40x10")
+        rough = registration.deform(volume, affine, matrix, 2, masked=True, iterations="40x10", symmetric=True)
         mask = brain_mask(rough, volume.shape, affine) & (volume > 0)
     box = ndimage.find_objects(mask.astype(np.uint8))[0]
     box = tuple(slice(max(s.start - 4, 0), s.stop + 4) for s in box)
@@ -219,7 +225,7 @@ def segment(image_path, registration_mm=2):
     clock.lap("brain_mask")
     brain = correct_bias(np.ascontiguousarray(volume[box]), affine, mask)
     clock.lap("bias")
-    alignment = registration.deform(brain, affine, matrix, registration_mm, masked=False)
+    alignment = registration.deform(brain, affine, matrix, registration_mm, masked=False, symmetric=True)
     clock.lap("registration")
     priors = {k: alignment.to_native(v, mask.shape, affine) for k, v in atlas.tissue_priors().items()}
     maps = tissue_maps(brain, mask, priors)

@@ -98,6 +98,35 @@ def load_slices(paths, y_mm):
     return stack
 
 
+def flip(stack, groups):
+    """Mirror slices left to right and swap the labels left and right with them.
+
+    Parameters
+    ----------
+    stack : numpy.ndarray
+        Shape (n, 160, 160, slices), in the layout of `load_slices`.
+    groups : sequence of str
+        Class of each participant.
+
+    Returns
+    -------
+    stack : numpy.ndarray
+        Same shape; the value at x = a mm moves to x = -a mm.
+    groups : numpy.ndarray
+        ``left`` and ``right`` swapped, ``control`` as it is.
+
+    Raises
+    ------
+    TLEError
+        When one side only is a class: its mirror image would belong to no class.
+    """
+    groups = np.asarray(groups, dtype=object)
+    if len({"left", "right"} & set(groups)) == 1:
+        raise TLEError("flip needs both left and right among the classes: switch it off for control against one side")
+    swapped = np.where(groups == "left", "right", np.where(groups == "right", "left", groups))
+    return np.roll(stack[:, :, ::-1], 1, axis=2), swapped
+
+
 def to_volume(images, y_mm):
     """Put slices back into MNI space.
 

@@ -101,9 +101,11 @@ def test_a_fold_of_other_data_is_not_taken_from_the_cache(planted, trained):
     assert {path: path.read_bytes() for path in folder.glob("*.npz")} == before
     changed = x.copy()
     changed[0, 0, 0] += 0.5
-    key = crossval._key(x, np.zeros(36, np.int32), folds[0], TRAINING, 0)
-    assert key != crossval._key(changed, np.zeros(36, np.int32), folds[0], TRAINING, 0)
-    assert key != crossval._key(x, np.zeros(36, np.int32), folds[0], TRAINING, 1)
+    groups = people["group"].to_numpy(object)
+    key = crossval._key(x, groups, folds[0], TRAINING, 0)
+    assert key != crossval._key(changed, groups, folds[0], TRAINING, 0)
+    assert key != crossval._key(x, groups[::-1], folds[0], TRAINING, 0)
+    assert key != crossval._key(x, groups, folds[0], TRAINING, 1)
 
 
 def test_stored_weights_give_the_stored_predictions(planted, trained):
@@ -115,10 +117,20 @@ def test_stored_weights_give_the_stored_predictions(planted, trained):
 
 
 def test_a_loss_that_is_no_number_is_said(planted):
-    x, _, folds = planted
+    x, people, folds = planted
     wild = TRAINING.model_copy(update={"learning_rate": 1e30})
     with pytest.raises(TLEError, match="loss of fold 0 is not a number"):
-        crossval.train_fold(x, np.arange(36, dtype=np.int32) // 12, 3, folds[0], wild, 0)
+        crossval.train_fold(x, people["group"].to_numpy(object), crossval.CLASSES, folds[0], wild, 0)
+
+
+def test_flips_are_of_training_participants_only(planted, monkeypatch):
+    x, people, folds = planted
+    seen = []
+    flip = crossval.slices.flip
+    monkeypatch.setattr(crossval.slices, "flip", lambda stack, groups: seen.append(len(groups)) or flip(stack, groups))
+    training = TRAINING.model_copy(update={"flip": True, "max_epochs": 1})
+    crossval.train_fold(x, people["group"].to_numpy(object), crossval.CLASSES, folds[0], training, 0)
+    assert seen == [len(folds[0].train)]
 
 
 def test_a_missing_network_is_said(tmp_path):

@@ -45,6 +45,18 @@ def test_a_voxel_comes_back_to_its_place(x_mm, z_mm, y_mm):
     assert np.array_equal(slices.slices_of(volume.get_fdata(), [y_mm]), image)
 
 
+def test_flip_moves_the_lesion_and_its_label_together():
+    left, right = (slices.slices_of(atlas.region_mask("hippocampus", side), [Y_MM]) for side in ("left", "right"))
+    stack, groups = slices.flip(np.stack([left, right, left]), ["left", "right", "control"])
+    assert np.array_equal(stack[0], right) and np.array_equal(stack[1], left)
+    assert groups.tolist() == ["right", "left", "control"]
+
+
+def test_flip_refuses_one_side_alone():
+    with pytest.raises(TLEError, match="both left and right"):
+        slices.flip(np.zeros((2, 160, 160, 1)), ["control", "left"])
+
+
 def test_every_participant_is_scaled_alone(tmp_path):
     volume = atlas.tissue_priors()["GM"]
     for name, factor in (("a", 1), ("b", 3)):
