@@ -10,7 +10,6 @@ import functools
 import hashlib
 import importlib.metadata
 import json
-import time
 from pathlib import Path
 
 import nibabel as nib
@@ -274,7 +273,6 @@ def _result(folder, sidecar, cached):
 def _one(item, out_dir, options):
     participant_id, image, image_kind = item
     row = {"participant_id": participant_id, "map": "", "passed": False, "flags": "", "error": ""}
-    start = time.perf_counter()
     try:
         done = preprocess(image, out_dir, participant_id, options, image_kind)
     except Exception as error:  # one bad scan must not stop the cohort
@@ -284,7 +282,7 @@ def _one(item, out_dir, options):
     row["map"] = done["map"].relative_to(out_dir).as_posix()
     row["passed"] = done["passed"]
     row["flags"] = "; ".join(f["reason"] for f in done["flags"])
-    return {**row, **done["qc"], "seconds": round(time.perf_counter() - start, 1), "cached": done["cached"]}
+    return {**row, **done["qc"]}
 
 
 def preprocess_cohort(table, out_dir, options=None, workers=1):
@@ -305,7 +303,7 @@ def preprocess_cohort(table, out_dir, options=None, workers=1):
     -------
     pandas.DataFrame
         One row a participant in the order of `table`: ``participant_id``, ``map`` (relative to `out_dir`, "" if
-        none), ``passed``, ``flags`` (text), ``error`` (one line or ""), figures of merit, ``seconds``, ``cached``.
+        none), ``passed``, ``flags`` (text), ``error`` (one line or ""), figures of merit.
 
     Raises
     ------
