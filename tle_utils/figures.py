@@ -259,7 +259,7 @@ def group_slices(stack, groups, y_mm):
         for name in present
         if name != "control" and "control" in means
     ]
-    figure, axes = plt.subplots(1, len(panels), figsize=(3 * len(panels), 3.2), layout="constrained")
+    figure, axes = plt.subplots(1, len(panels), figsize=(2.3 * len(panels), 2.8), layout="constrained")
     for axis, (title, image, colours, limits) in zip(np.atleast_1d(axes), panels, strict=True):
         low, high = limits or (-np.abs(image).max(), np.abs(image).max())
         axis.imshow(image, cmap=colours, vmin=low, vmax=high)
@@ -290,7 +290,7 @@ def importance_rows(maps, background, title):
     Parameters
     ----------
     maps : dict of str to numpy.ndarray
-        Layer name to map, shape (160, 160), values 0 to 1.
+        Layer name to map, shape (160, 160), not negative; each panel is scaled to its own maximum.
     background : numpy.ndarray
         Mean slice, shape (160, 160).
     title : str
@@ -307,10 +307,11 @@ def importance_rows(maps, background, title):
         axis.remove()
     for axis, (layer, image) in zip(axes.flat, maps.items(), strict=False):
         axis.imshow(background, cmap="gray")
+        image = image / max(image.max(), np.finfo(np.float32).tiny)
         shown = axis.imshow(image, cmap="inferno", alpha=np.clip(image * 1.2, 0, 0.85), vmin=0, vmax=1)
         mark_sides(axis)
         axis.set_title(layer, fontsize=11)
-    figure.colorbar(shown, ax=axes, label="Importance (share of maximum)", shrink=0.8)
+    figure.colorbar(shown, ax=axes, label="Importance (share of the panel's maximum)", shrink=0.8)
     figure.suptitle(title, fontsize=12)
     plt.close(figure)
     return figure

@@ -141,6 +141,7 @@ def prepare(cohort, folder, *, limit, modulate, fwhm_mm, seed, workers, sclerosi
     ).all()
     if ready and not fwhm_mm:
         done = table.assign(map=table["image"].map(os.path.basename), passed=True, flags="", error="")
+        merits = pd.DataFrame()
     else:
         from tle_utils import preprocessing
 
@@ -149,6 +150,7 @@ def prepare(cohort, folder, *, limit, modulate, fwhm_mm, seed, workers, sclerosi
         quality = quality.rename(
             columns={f"hippocampus_{side}_ml": f"hippocampus_{side}" for side in ("left", "right")}
         )
+        merits = _merits(quality)
         done = table.drop(columns=["hippocampus_left", "hippocampus_right"]).merge(quality, on="participant_id")
     kept = done[done["passed"]].reset_index(drop=True)
     if kept.empty:
@@ -157,15 +159,12 @@ def prepare(cohort, folder, *, limit, modulate, fwhm_mm, seed, workers, sclerosi
     partial = folder / f".{os.getpid()}-participants.tsv"
     kept.to_csv(partial, sep="\t", index=False, float_format="%.6g")
     os.replace(partial, folder / "participants.tsv")
-    return Prepared(
-        _merits(done), _overlays(folder, kept), done.loc[~done["passed"], ["participant_id", "error", "flags"]]
-    )
+    return Prepared(merits, _overlays(folder, kept), done.loc[~done["passed"], ["participant_id", "error", "flags"]])
 
 
-def _merits(done):
+def _merits(quality):
     """Median and range over participants of every numeric figure of merit."""
-    numbers = done.drop(columns=COLUMNS, errors="ignore").select_dtypes("number")
-    summary = numbers.describe().T
+    summary = quality.select_dtypes("number").describe().T
     return summary[["min", "50%", "max"]].rename(columns={"50%": "median"}).rename_axis("figure of merit").round(3)
 
 
