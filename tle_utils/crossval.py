@@ -47,7 +47,6 @@ class Training(BaseModel):
     l2: float = Field(default=0.0, ge=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     patience: int = Field(default=10, ge=1)
-    first_epoch: int = Field(default=5, ge=0)
     class_weights: dict[str, float] | None = None
     flip: bool = False
 
@@ -171,9 +170,7 @@ def train_fold(x, groups, classes, fold, training, seed):
         metrics=["accuracy"],
         jit_compile=False,
     )
-    stop = keras.callbacks.EarlyStopping(
-        "val_loss", patience=training.patience, restore_best_weights=True, start_from_epoch=training.first_epoch
-    )
+    stop = keras.callbacks.EarlyStopping("val_loss", patience=training.patience, restore_best_weights=True)
     weights = None
     if training.class_weights is not None:
         balanced = compute_class_weight("balanced", classes=np.arange(len(classes)), y=seen_codes)
@@ -196,8 +193,7 @@ def train_fold(x, groups, classes, fold, training, seed):
     result = {name: np.asarray(values, np.float32) for name, values in history.items()}
     result["p_test"] = model.predict(x[fold.test], verbose=0)
     result["p_validation"] = model.predict(x[fold.validation], verbose=0)
-    kept = stop.best_epoch if stop.best_weights is not None else len(history["loss"]) - 1
-    result["best_epoch"] = np.asarray(kept + 1)
+    result["best_epoch"] = np.asarray(stop.best_epoch + 1)
     result |= {f"w_{number:03d}": value for number, value in enumerate(model.get_weights())}
     return result
 

@@ -42,11 +42,10 @@ def _first(table, limit):
     return table.groupby("group", sort=False).head(limit).reset_index(drop=True) if limit else table
 
 
-def _phantom(entry, folder, limit, sclerosis_fraction, seed, workers):
+def _phantom(entry, folder, limit, knobs, seed, workers):
     counts = {f"n_{group}": min(n, limit or n) for group in GROUPS for n in [getattr(entry, f"n_{group}")]}
-    knobs = entry.model_dump(include=set(phantom.Knobs.__dataclass_fields__) - {"seed"})
-    if sclerosis_fraction is not None:
-        knobs["sclerosis_fraction"] = sclerosis_fraction
+    fields = set(phantom.Knobs.__dataclass_fields__) - {"seed"}
+    knobs = entry.model_dump(include=fields) | {name: value for name, value in knobs.items() if value is not None}
     table = phantom.make_phantom(folder, **counts, **knobs, seed=seed, workers=workers)
     truth = pd.read_csv(folder / "truth.tsv", sep="\t").set_index("participant_id").loc[table["participant_id"]]
     loss = pd.Series(np.nan, truth.index)
@@ -91,10 +90,10 @@ def _planted(entry, folder, limit, seed, workers):
     return base.assign(true_loss=np.where(base["group"] == "control", np.nan, entry.effect))
 
 
-def _scans(cohort, folder, limit, sclerosis_fraction, seed, workers):
+def _scans(cohort, folder, limit, knobs, seed, workers):
     entry = load_manifest().cohort(cohort)
     if entry.kind == "phantom":
-        return _phantom(entry, folder / "maps", limit, sclerosis_fraction, seed, workers)
+        return _phantom(entry, folder / "maps", limit, knobs, seed, workers)
     if entry.kind == "phantom_t1w":
         return _first(planting.make_phantom_t1w(folder / "scans", n=entry.n, seed=seed, workers=workers), limit)
     if entry.kind == "planted":
@@ -102,7 +101,7 @@ def _scans(cohort, folder, limit, sclerosis_fraction, seed, workers):
     return _first(load_cohort(cohort), limit)
 
 
-def prepare(cohort, folder, *, limit, modulate, fwhm_mm, seed, workers, sclerosis_fraction=None):
+def prepare(cohort, folder, *, limit, modulate, fwhm_mm, seed, workers, **knobs):
     """Make the grey-matter maps of a cohort and the table that later notebooks read.
 
     Parameters
@@ -121,8 +120,8 @@ def prepare(cohort, folder, *, limit, modulate, fwhm_mm, seed, workers, sclerosi
         Seed of phantoms and of what is planted where.
     workers : int
         Participants side by side.
-    sclerosis_fraction : float, optional
-        Share of a phantom's patients with hippocampal sclerosis, in place of the manifest's.
+    **knobs
+        Of `phantom.make_phantom`, in place of the manifest's; None keeps the manifest's.
 
     Returns
     -------
@@ -135,7 +134,7 @@ def prepare(cohort, folder, *, limit, modulate, fwhm_mm, seed, workers, sclerosi
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    table = _scans(cohort, folder, limit, sclerosis_fraction, seed, workers)
+    table = _scans(cohort, folder, limit, knobs, seed, workers)
     ready = (table["image_kind"] == "gm").all() and table["image"].map(
         lambda path: Path(path).parent.name == "maps"
     ).all()

@@ -61,7 +61,7 @@ def planted():
     return x, people, crossval.make_folds(people, 3, seed=0)
 
 
-TRAINING = crossval.Training(network="figure_9", max_epochs=8, learning_rate=3e-3, batch_size=4, first_epoch=0)
+TRAINING = crossval.Training(network="figure_9", max_epochs=8, learning_rate=3e-3, batch_size=4)
 
 
 def run(planted, folder, **more):
