@@ -148,7 +148,12 @@ def accuracy_boxes(predictions):
             text=[f"fold {fold}" for fold in part["fold"]],
         )
     chance = (predictions["group"].value_counts() / len(predictions)).max()
-    figure.add_hline(y=chance, line={"dash": "dot", "color": "#7f7f7f"}, annotation_text="always the largest class")
+    figure.add_hline(
+        y=chance,
+        line={"dash": "dot", "color": "#7f7f7f"},
+        annotation_text="always the largest class",
+        annotation_position="bottom left",
+    )
     figure.update_yaxes(title_text="Accuracy a fold", range=[-0.03, 1.03])
     return figure.update_layout(height=440, boxmode="group")
 
@@ -341,7 +346,8 @@ def brain_viewer(image, *, cut_mm, title):
             cut_coords=cut_mm,
             cmap="inferno",
             symmetric_cmap=False,
-            threshold=0.05,
+            threshold=1e-3,
+            opacity=0.7,
             title=title,
             resampling_interpolation="nearest",
         )
