@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, copy_project, tle
+from project import ROOT, copy_project, tle
 
 pytestmark = pytest.mark.chain
 CHAPTERS = ["01_preprocessing", "02_replication", "03_lateralization_baseline", "04_deep_model", "05_saliency_maps"]

@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from conftest import copy_project, shared_data, tle
+from project import copy_project, shared_data, tle
 
 pytestmark = [pytest.mark.real, pytest.mark.chain]
 
