@@ -2,6 +2,7 @@
 
 import sys
 import time
+import warnings
 
 from joblib import Parallel, delayed
 
@@ -36,7 +37,7 @@ class Progress:
         now = time.monotonic()
         tenth = max(1, self.total // 10)
         due = self.done == self.total or (
-            now - self.last > 0.2 if self.terminal else self.done % tenth == 0 or now - self.last > 30
+            now - self.last > 0.2 if self.terminal else self.done % tenth == 0 or now - self.last > 120
         )
         if not due:
             return
@@ -76,7 +77,10 @@ def run_parallel(function, items, *, label, workers=1):
     progress = Progress(len(items), label)
     results = []
     pool = Parallel(n_jobs=workers, backend="loky" if workers > 1 else "sequential", return_as="generator")
-    for result in pool(delayed(function)(item) for item in items):
-        results.append(result)
-        progress.step()
+    with warnings.catch_warnings():
+        # joblib renews a worker that has grown; nothing is lost by it.
+        warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
+        for result in pool(delayed(function)(item) for item in items):
+            results.append(result)
+            progress.step()
     return results
