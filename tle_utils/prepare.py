@@ -95,7 +95,8 @@ def _scans(cohort, folder, limit, knobs, seed, workers):
     if entry.kind == "phantom":
         return _phantom(entry, folder / "maps", limit, knobs, seed, workers)
     if entry.kind == "phantom_t1w":
-        return _first(planting.make_phantom_t1w(folder / "scans", n=entry.n, seed=seed, workers=workers), limit)
+        table = planting.make_phantom_t1w(folder / "scans", n=entry.n, seed=seed, workers=workers)
+        return _first(table.assign(true_loss=table["effect"].where(table["group"] != "control")), limit)
     if entry.kind == "planted":
         return _planted(entry, folder / "scans", limit, seed, workers)
     return _first(load_cohort(cohort), limit)
