@@ -123,7 +123,12 @@ def test_a_stopped_run_goes_on_where_it_was(project, capsys, stop, status):
     run, notebook = project / "runs" / "demo-phantom", project / "notebooks" / "02_replication.ipynb"
     wait = "import os, time\\nopen(p.result_dir / 'pid', 'w').write(str(os.getpid()))\\ntime.sleep(600)\\n"
     replace_in(notebook, "text = ", f"{wait}text = ")
-    runner = subprocess.Popen([sys.executable, "-m", "tle_utils", "run"], text=True, stderr=subprocess.PIPE)
+    runner = subprocess.Popen(
+        [sys.executable, "-m", "tle_utils", "run"],
+        text=True,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores Ctrl-C
+    )
     kernel = run / "02_replication" / "pid"
     deadline = time.monotonic() + 120
     while not (kernel.exists() and kernel.read_text()) and time.monotonic() < deadline:
