@@ -7,18 +7,17 @@ import json
 import os
 import zipfile
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
 from sklearn.model_selection import StratifiedKFold
-from sklearn.utils.class_weight import compute_class_weight
 
 from tle_utils import models, slices
 from tle_utils.errors import TLEError
 from tle_utils.parallel import run_parallel
 from tle_utils.predictions import CLASSES, assert_no_leak
+from tle_utils.training import build_network, fold_inputs, train_fold
 
 
 class Fold(NamedTuple):
@@ -29,26 +28,6 @@ class Fold(NamedTuple):
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
-
-
-class Training(BaseModel):
-    """How a network is trained; every field belongs to the key of the cache.
-
-    The paper names the optimiser, its learning rate and the batch size nowhere; these were chosen by validation loss.
-    `flip` adds every training participant's mirror image with left and right swapped; the paper does not.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    network: Literal["figure_2", "figure_9"]
-    max_epochs: int = Field(ge=1)
-    batch_size: int = Field(default=8, ge=1)
-    learning_rate: float = Field(default=1e-4, gt=0)
-    l2: float = Field(default=0.0, ge=0)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    patience: int = Field(default=10, ge=1)
-    class_weights: dict[str, float] | None = None
-    flip: bool = False
 
 
 def make_folds(participants, n_splits, *, seed, n_repeats=1, validation_fraction=0.15):
@@ -110,7 +89,7 @@ def make_folds(participants, n_splits, *, seed, n_repeats=1, validation_fraction
 def _code_version():
     from importlib.metadata import version
 
-    source = "".join(map(inspect.getsource, (models, slices.flip, inspect.getmodule(_code_version))))
+    source = "".join(map(inspect.getsource, (models, slices.flip, slices.voxel_scale, inspect.getmodule(train_fold))))
     return hashlib.sha256((source + version("keras") + version("tensorflow")).encode()).hexdigest()
 
 
@@ -121,81 +100,6 @@ def _key(x, groups, fold, training, seed):
     for array in (fold.train, fold.validation, fold.test, x):
         digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()
-
-
-def train_fold(x, groups, classes, fold, training, seed):
-    """Train one network on one fold.
-
-    Parameters
-    ----------
-    x : numpy.ndarray
-        Slices, float32, shape (n, 160, 160, slices).
-    groups : numpy.ndarray
-        Class of each participant, shape (n,).
-    classes : sequence of str
-        Classes in the order of the outputs.
-    fold : Fold
-        Who trains, validates and tests.
-    training : Training
-        Options.
-    seed : int
-        Seed of weights, shuffles and dropout; the fold's number is added.
-
-    Returns
-    -------
-    dict of str to numpy.ndarray
-        ``p_test`` and ``p_validation`` (participants, classes), ``loss``, ``val_loss``, ``accuracy``,
-        ``val_accuracy`` (epochs,), ``best_epoch`` and the weights ``w_000`` …
-
-    Raises
-    ------
-    TLEError
-        When the loss is no longer a number.
-    """
-    import keras
-
-    keras.utils.set_random_seed(seed + 1000 * fold.repeat + fold.fold)
-    seen, labels = x[fold.train], groups[fold.train]
-    if training.flip:
-        mirrored, swapped = slices.flip(seen, labels)
-        seen, labels = np.concatenate([seen, mirrored]), np.concatenate([labels, swapped])
-    code = {name: number for number, name in enumerate(classes)}
-    seen_codes, held_codes = (np.array([code[name] for name in part]) for part in (labels, groups[fold.validation]))
-    model = models.build(
-        training.network, len(classes), input_shape=x.shape[1:], l2=training.l2, dropout=training.dropout
-    )
-    model.compile(
-        keras.optimizers.Adam(training.learning_rate),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        jit_compile=False,
-    )
-    stop = keras.callbacks.EarlyStopping("val_loss", patience=training.patience, restore_best_weights=True)
-    weights = None
-    if training.class_weights is not None:
-        balanced = compute_class_weight("balanced", classes=np.arange(len(classes)), y=seen_codes)
-        weights = {code[name]: balanced[code[name]] * training.class_weights.get(name, 1.0) for name in classes}
-    history = model.fit(
-        seen,
-        seen_codes,
-        validation_data=(x[fold.validation], held_codes),
-        epochs=training.max_epochs,
-        batch_size=training.batch_size,
-        class_weight=weights,
-        callbacks=[stop],
-        verbose=0,
-    ).history
-    if not np.isfinite(history["loss"]).all():
-        raise TLEError(
-            f"learning_rate = {training.learning_rate}: the loss of fold {fold.fold} is not a number: "
-            "lower learning_rate"
-        )
-    result = {name: np.asarray(values, np.float32) for name, values in history.items()}
-    result["p_test"] = model.predict(x[fold.test], verbose=0)
-    result["p_validation"] = model.predict(x[fold.validation], verbose=0)
-    result["best_epoch"] = np.asarray(stop.best_epoch + 1)
-    result |= {f"w_{number:03d}": value for number, value in enumerate(model.get_weights())}
-    return result
 
 
 def _cached_fold(job):
@@ -280,8 +184,26 @@ def cross_validate(x, participants, folds, training, *, folder, seed, workers=1,
     return pd.concat(predictions, ignore_index=True), pd.concat(curves, ignore_index=True)
 
 
-def load_network(path, network, n_classes, input_shape):
-    """Network of one fold with the weights kept by early stopping.
+def load_fold(path, network, n_classes, input_shape):
+    """Network of one fold with the weights that were kept, and what turns slices into its input.
+
+    Parameters
+    ----------
+    path : path-like
+        From `fold_path`.
+    network : {"figure_2", "figure_9"}
+        Which network.
+    n_classes : int
+        Its outputs.
+    input_shape : tuple of int
+        Rows, columns and slices.
+
+    Returns
+    -------
+    model : keras.Model
+        The network.
+    inputs : callable
+        Slices of `slices.load_slices` to the network's input (`training.fold_inputs`).
 
     Raises
     ------
@@ -291,6 +213,5 @@ def load_network(path, network, n_classes, input_shape):
     stored = read_fold(path)
     if stored is None:
         raise TLEError(f"{Path(path).name}: no trained fold here: run the notebook that trains {network} first")
-    model = models.build(network, n_classes, input_shape=input_shape)
-    model.set_weights([stored[name] for name in sorted(stored) if name.startswith("w_")])
-    return model
+    model = build_network(stored, network, n_classes, input_shape)
+    return model, functools.partial(fold_inputs, stored=stored)

@@ -33,10 +33,12 @@ logging.getLogger("tensorflow").setLevel(logging.ERROR)
 NETWORKS = {
     "figure_2": {"filters": (8, 16, 32), "pooled": 2, "total": 108_514, "trainable": 108_402, "n_classes": 2},
     "figure_9": {"filters": (8, 8, 16, 16, 32, 32), "pooled": 5, "total": 20_891, "trainable": 20_667, "n_classes": 3},
+    "figure_9_pooled_twice": {"filters": (8, 8, 16, 16, 32, 32), "pooled": 2},
 }
+"""The paper's networks with their published counts, and the deep one with the softmax layer of the replication net."""
 
 
-def build(network, n_classes, *, input_shape=(160, 160, 1), l2=0.0, dropout=0.0, batch_norm_momentum=0.9):
+def build(network, n_classes, *, input_shape=(160, 160, 1), l2=0.0, dropout=0.0, noise=0.0, scaled=False):
     """Build a network of the paper.
 
     Every convolution is 3 x 3 with ReLU and followed by batch normalisation; all but the last are followed by
@@ -44,8 +46,8 @@ def build(network, n_classes, *, input_shape=(160, 160, 1), l2=0.0, dropout=0.0,
 
     Parameters
     ----------
-    network : {"figure_2", "figure_9"}
-        The replication net or the deep net.
+    network : {"figure_2", "figure_9", "figure_9_pooled_twice"}
+        The replication net, the deep net, or the deep net whose softmax layer reads as much as the replication net's.
     n_classes : int
         Outputs of the softmax layer.
     input_shape : tuple of int
@@ -53,9 +55,13 @@ def build(network, n_classes, *, input_shape=(160, 160, 1), l2=0.0, dropout=0.0,
     l2 : float
         Weight of the squared-norm penalty on every convolution and on the dense layer.
     dropout : float
-        Share of the flattened features dropped in training; the layer exists in the deep net only.
-    batch_norm_momentum : float
-        Momentum of the running mean and variance.
+        Share of the flattened features dropped in training.
+    noise : float
+        Standard deviation of the Gaussian noise added to the input in training; 0 leaves the layer out.
+    scaled : bool
+        Multiply the flattened features by 1 / sqrt(number of features). The layer has no parameters. Without it one
+        step of Adam moves all of up to 51 200 weights of the softmax layer by the learning rate at once, and the
+        network overfits in the first epoch.
 
     Returns
     -------
@@ -71,29 +77,31 @@ def build(network, n_classes, *, input_shape=(160, 160, 1), l2=0.0, dropout=0.0,
         raise TLEError(f"network '{network}' is not known: choose one of {', '.join(NETWORKS)}")
     plan = NETWORKS[network]
     penalty = keras.regularizers.L2(l2) if l2 else None
-    stack = []
-    for number, filters in enumerate(plan["filters"], start=1):
-        stack.append(
-            layers.Conv2D(
-                filters,
-                3,
-                padding="same",
-                activation="relu",
-                kernel_initializer="he_uniform",
-                kernel_regularizer=penalty,
-                name=f"conv_{number}",
-            )
-        )
-        stack.append(layers.BatchNormalization(momentum=batch_norm_momentum, name=f"BN_{number}"))
-        if number <= plan["pooled"]:
-            stack.append(layers.MaxPooling2D(name=f"pool_{number}"))
-    stack.append(layers.Flatten(name="flatten"))
-    if network == "figure_9":
-        stack.append(layers.Dropout(dropout, name="dropout"))
-    stack.append(layers.Dense(n_classes, activation="softmax", kernel_regularizer=penalty, name="dense"))
     inputs = outputs = keras.Input(input_shape, name="slice")
-    for layer in stack:
-        outputs = layer(outputs)
+    if noise:
+        outputs = layers.GaussianNoise(noise, name="noise")(outputs)
+    for number, filters in enumerate(plan["filters"], start=1):
+        convolution = layers.Conv2D(
+            filters,
+            3,
+            padding="same",
+            activation="relu",
+            kernel_initializer="he_uniform",
+            kernel_regularizer=penalty,
+            name=f"conv_{number}",
+        )
+        outputs = layers.BatchNormalization(momentum=0.9, name=f"BN_{number}")(convolution(outputs))
+        if number <= plan["pooled"]:
+            outputs = layers.MaxPooling2D(name=f"pool_{number}")(outputs)
+    outputs = layers.Flatten(name="flatten")(outputs)
+    if dropout or network == "figure_9":
+        outputs = layers.Dropout(dropout, name="dropout")(outputs)
+    if scaled:
+        outputs = layers.Rescaling(outputs.shape[-1] ** -0.5, name="scale")(outputs)
+    softmax = layers.Dense(
+        n_classes, activation="softmax", kernel_initializer="zeros", kernel_regularizer=penalty, name="dense"
+    )
+    outputs = softmax(outputs)
     return keras.Model(inputs, outputs, name=network)
 
 

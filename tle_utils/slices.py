@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
+from scipy.ndimage import gaussian_filter
 
 from tle_utils import atlas
 from tle_utils.errors import TLEError
@@ -53,7 +54,7 @@ def _voxels(axis, world_mm):
     return np.asarray(world_mm) - int(atlas.AFFINE[axis, 3])
 
 
-def load_slices(paths, y_mm):
+def load_slices(paths, y_mm, fwhm_mm=0.0):
     """Read coronal slices of grey-matter maps, scaled to 0…1 within each participant.
 
     The scaling is the minimum and maximum over the participant's own slices
@@ -65,6 +66,8 @@ def load_slices(paths, y_mm):
         Maps on the template grid, any axis orientation.
     y_mm : sequence of int
         MNI y coordinates of the slices in mm.
+    fwhm_mm : float
+        Smooth the maps by a Gaussian of this full width at half maximum in mm first; 0 takes them as they are.
 
     Returns
     -------
@@ -81,14 +84,18 @@ def load_slices(paths, y_mm):
     if outside or not len(y_mm):
         low, high = int(atlas.AFFINE[1, 3]), int(atlas.AFFINE[1, 3]) + atlas.SHAPE[1] - 1
         raise TLEError(f"slices_y_mm: {outside or 'empty'} lies outside the map: choose from {low} to {high} mm")
-    window = np.ix_(_voxels(0, X_MM), _voxels(1, y_mm), _voxels(2, Z_MM))
+    sigma = fwhm_mm / np.sqrt(8 * np.log(2))
+    start = max(0, _voxels(1, y_mm).min() - int(np.ceil(4 * sigma)))
+    stop = _voxels(1, y_mm).max() + int(np.ceil(4 * sigma)) + 1
+    window = np.ix_(_voxels(0, X_MM), _voxels(1, y_mm) - start, _voxels(2, Z_MM))
     stack = np.empty((len(paths), SIZE, SIZE, len(y_mm)), np.float32)
     for out, path in zip(stack, paths, strict=True):
         image = nib.as_closest_canonical(nib.load(path))
         name = Path(path).name
         if not atlas.on_template_grid(image):
             raise TLEError(f"{name}: not on the 1 mm {atlas.SPACE} grid: run notebook 01_preprocessing on it first")
-        part = np.asarray(image.dataobj[:, :, :], dtype=np.float32)[window]
+        slab = np.asarray(image.dataobj[:, start:stop, :], dtype=np.float32)
+        part = (gaussian_filter(slab, sigma) if sigma else slab)[window]
         low, high = part.min(), part.max()
         if not np.isfinite(part).all():
             raise TLEError(f"{name}: NaN or infinite values on the slices: preprocess the participant again")
@@ -125,6 +132,27 @@ def flip(stack, groups):
         raise TLEError("flip needs both left and right among the classes: switch it off for control against one side")
     swapped = np.where(groups == "left", "right", np.where(groups == "right", "left", groups))
     return np.roll(stack[:, :, ::-1], 1, axis=2), swapped
+
+
+def voxel_scale(stack):
+    """Mean and standard deviation of every voxel over participants, for z-scores.
+
+    A voxel's standard deviation counts as at least a twentieth of the greatest one: outside the brain it is nearly
+    zero, and a division by it would let a few edge voxels rule.
+
+    Parameters
+    ----------
+    stack : numpy.ndarray
+        Slices of the training part only, shape (n, ...).
+
+    Returns
+    -------
+    mean, deviation : numpy.ndarray
+        float32, shape of one participant's slices.
+    """
+    deviation = stack.std(axis=0, dtype=np.float64)
+    deviation = np.maximum(deviation, deviation.max() / 20)
+    return stack.mean(axis=0, dtype=np.float64).astype(np.float32), deviation.astype(np.float32)
 
 
 def to_volume(images, y_mm):

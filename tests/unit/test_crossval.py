@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tle_utils import crossval
 from tle_utils.errors import TLEError
+from tle_utils.training import Training
 
 SHAPE = (64, 64, 1)
 
@@ -61,7 +62,7 @@ def planted():
     return x, people, crossval.make_folds(people, 3, seed=0)
 
 
-TRAINING = crossval.Training(network="figure_9", max_epochs=8, learning_rate=3e-3, batch_size=4)
+TRAINING = Training(network="figure_9", max_epochs=8, learning_rate=3e-3, batch_size=4, standardise=True)
 
 
 def run(planted, folder, **more):
@@ -112,27 +113,12 @@ def test_stored_weights_give_the_stored_predictions(planted, trained):
     folder, *_ = trained
     x, _, folds = planted
     path = crossval.fold_path(folder, folds[0])
-    model = crossval.load_network(path, "figure_9", 3, SHAPE)
-    assert np.allclose(model.predict(x[folds[0].test], verbose=0), crossval.read_fold(path)["p_test"], atol=1e-6)
-
-
-def test_a_loss_that_is_no_number_is_said(planted):
-    x, people, folds = planted
-    wild = TRAINING.model_copy(update={"learning_rate": 1e30})
-    with pytest.raises(TLEError, match="loss of fold 0 is not a number"):
-        crossval.train_fold(x, people["group"].to_numpy(object), crossval.CLASSES, folds[0], wild, 0)
-
-
-def test_flips_are_of_training_participants_only(planted, monkeypatch):
-    x, people, folds = planted
-    seen = []
-    flip = crossval.slices.flip
-    monkeypatch.setattr(crossval.slices, "flip", lambda stack, groups: seen.append(len(groups)) or flip(stack, groups))
-    training = TRAINING.model_copy(update={"flip": True, "max_epochs": 1})
-    crossval.train_fold(x, people["group"].to_numpy(object), crossval.CLASSES, folds[0], training, 0)
-    assert seen == [len(folds[0].train)]
+    model, inputs = crossval.load_fold(path, "figure_9", 3, SHAPE)
+    assert np.allclose(
+        model.predict(inputs(x[folds[0].test]), verbose=0), crossval.read_fold(path)["p_test"], atol=1e-6
+    )
 
 
 def test_a_missing_network_is_said(tmp_path):
     with pytest.raises(TLEError, match="no trained fold"):
-        crossval.load_network(tmp_path / "fold.npz", "figure_9", 3, SHAPE)
+        crossval.load_fold(tmp_path / "fold.npz", "figure_9", 3, SHAPE)

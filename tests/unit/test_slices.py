@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+from nilearn.image import smooth_img
 
 from tle_utils import atlas, slices
 from tle_utils.errors import TLEError
@@ -32,6 +33,16 @@ def test_planted_loss_stays_on_its_side(tmp_path, side, orientation):
     assert len(columns) and (columns < 0).all() == (side == "left") and (columns > 0).all() == (side == "right")
     rows = slices.Z_MM[np.unique(np.nonzero(lost > 0.3)[0])]
     assert rows.min() > -35 and rows.max() < 10
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "PSR"])
+def test_smoothing_is_that_of_the_whole_map(tmp_path, orientation):
+    planted_map("left", orientation).to_filename(tmp_path / "map.nii.gz")
+    part = slices.load_slices([tmp_path / "map.nii.gz"], [-36, Y_MM], fwhm_mm=8)[0]
+    whole = smooth_img(planted_map("left"), 8).get_fdata()
+    expected = slices.slices_of(whole, [-36, Y_MM])
+    expected = (expected - expected.min()) / np.ptp(expected)
+    assert np.abs(part - expected).max() < 1e-3
 
 
 @settings(deadline=None, max_examples=20)
