@@ -1,13 +1,15 @@
 """Sphinx extension of the book: plotly figures and formulas that need no network.
 
 myst-nb has no renderer for plotly's JSON, and Sphinx loads MathJax from another site.
-This extension turns the JSON into a placeholder that `tleplot.js` draws.
-Plotly's script, `tleplot.js` and MathJax are copied from the installed packages to `_static`, once for all pages.
+This extension turns the JSON into a placeholder that `tleplot.js` draws; `tletables.js` sorts the tables of pandas.
+The scripts and MathJax are copied from the installed packages to `_static`, once for all pages.
 """
 
 from __future__ import annotations
 
+import base64
 import importlib.util
+import io
 import json
 import re
 import shutil
@@ -19,14 +21,16 @@ from docutils import nodes
 from myst_nb.ext.glue import GLUE_PREFIX
 from myst_nb.ext.glue.crossref import read_glue_cache
 from myst_nb.ext.glue.utils import PendingGlueReference
+from PIL import Image
 from sphinx.errors import ExtensionError
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 MIME = "application/vnd.plotly.v1+json"
 PLACEHOLDER = 'class="tle-plot"'
-SCRIPTS = ("plotly.min.js", "tleplot.js")
+SCRIPTS = {"": ("tleprint.js",), PLACEHOLDER: ("plotly.min.js", "tleplot.js"), 'class="dataframe': ("tletables.js",)}
 DEFAULT_HEIGHT = 450
 # nilearn's viewers name an icon on another site; inside an iframe it is never shown.
+LARGE_PICTURE = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]{500000,})")
 REMOTE_ICON = re.compile(r"&lt;link rel=&quot;icon&quot;(?:(?!&gt;).)*&gt;", re.DOTALL)
 
 
@@ -128,7 +132,7 @@ def _copy_scripts(app):
     static = Path(app.outdir) / "_static"
     sources = {
         "plotly.min.js": _package_folder("plotly") / "package_data" / "plotly.min.js",
-        "tleplot.js": Path(__file__).with_name("tleplot.js"),
+        **{name: Path(__file__).with_name(name) for name in ("tleprint.js", "tleplot.js", "tletables.js")},
         app.config.mathjax_path: _package_folder("sphinx-mathjax-offline") / "static" / app.config.mathjax_path,
     }
     for name, source in sources.items():
@@ -147,13 +151,22 @@ def _describe_images(app, doctree, docname):
             image["alt"] = f"Picture of the section “{section.next_node(nodes.title).astext()}”"
 
 
+def _smaller(match):
+    """Brain views hold the whole template as PNG; as WebP it is a tenth of that."""
+    picture = io.BytesIO()
+    Image.open(io.BytesIO(base64.b64decode(match[1]))).save(picture, "WEBP", quality=80)
+    return "data:image/webp;base64," + base64.b64encode(picture.getvalue()).decode()
+
+
 def _finish_page(app, pagename, templatename, context, doctree):
     body = context.get("body", "")
     if "<iframe" in body:
-        body = REMOTE_ICON.sub("", body).replace("<iframe srcdoc", '<iframe title="Interactive brain view" srcdoc')
+        body = LARGE_PICTURE.sub(_smaller, REMOTE_ICON.sub("", body)).replace(
+            "<iframe srcdoc", '<iframe title="Interactive brain view" srcdoc'
+        )
         context["body"] = body
-    if PLACEHOLDER in body:
-        for name in SCRIPTS:
+    for mark, names in SCRIPTS.items():
+        for name in names if mark in body else ():
             app.add_js_file(name, loading_method="defer")
 
 

@@ -1,5 +1,6 @@
 """The book: stages pages, executed notebooks and the run card in ``_build/source`` and builds ``_build/html``."""
 
+import fnmatch
 import html
 import json
 import os
@@ -16,14 +17,21 @@ from tle_utils.run import Run
 RUN_CARD = "run_card"
 
 
-def _files(node):
-    """All page names of a table of contents, at any depth."""
+def _entries(node, *keys):
+    """All values of some keys of a table of contents, at any depth."""
     if isinstance(node, list):
-        return [name for child in node for name in _files(child)]
+        return [value for child in node for value in _entries(child, *keys)]
     if not isinstance(node, dict):
         return []
-    own = [node[key] for key in ("root", "file") if key in node]
-    return own + [name for value in node.values() for name in _files(value)]
+    own = [node[key] for key in keys if key in node]
+    return own + [value for child in node.values() for value in _entries(child, *keys)]
+
+
+def _pages(toc, notebooks):
+    """Names of all pages; a ``glob`` of the table of contents takes every notebook of the chain that fits it."""
+    patterns = _entries(toc, "glob")
+    fitting = [name for name in notebooks if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+    return list(dict.fromkeys([*_entries(toc, "root", "file"), *fitting]))
 
 
 def _table(header, rows):
@@ -57,7 +65,7 @@ def run_card(content):
     ]
     parts = [
         "# Run card",
-        "How the results on these pages were made, from `run.json`.",
+        "How the results on these pages were made, from {download}`run.json`.",
         "## Run",
         _table(["", ""], [(key.replace("_", " "), value) for key, value in (plain | data).items()]),
         "## Notebooks",
@@ -94,7 +102,7 @@ def stage(profile, cohort):
     command = f"run python -m tle_utils run --profile {profile} --cohort {cohort}"
     book, source, chapters = root / "book", root / "_build" / "source", {}
     toc = yaml.safe_load((book / "_toc.yml").read_text(encoding="utf-8"))
-    for name in _files(toc):
+    for name in _pages(toc, run.steps):
         pages = [book / f"{name}{end}" for end in (".md", ".ipynb", ".rst")]
         if name in run.steps:
             if not run.record(name) or not run.executed(name).exists():
@@ -108,7 +116,8 @@ def stage(profile, cohort):
     shutil.copytree(book, source)
     for name, executed in chapters.items():
         shutil.copy2(executed, source / f"{name}.ipynb")
-    card = run_card(json.loads((run.folder / "run.json").read_text(encoding="utf-8")))
+    shutil.copy2(run.folder / "run.json", source)
+    card = run_card(json.loads((source / "run.json").read_text(encoding="utf-8")))
     (source / f"{RUN_CARD}.md").write_text(card, encoding="utf-8")
     return source
 
@@ -134,5 +143,6 @@ def build_book(profile, cohort):
     root, source = project_root(), stage(profile, cohort)
     options = ["--config", "_config.yml", "--path-output", ".", "-n", "-W", "--keep-going"]
     jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    shutil.rmtree(root / "_build" / "html", ignore_errors=True)  # pages of an earlier book
     command = [*jupyter_book, "build", os.path.relpath(source, root), *options]
     return subprocess.run(command, cwd=root).returncode

@@ -24,6 +24,7 @@ def some(items, n=5):
 
 
 def rows_text(numbers):
+    """Row numbers of a table as text for an error message: ``row 3`` or ``rows 3, 4``."""
     numbers = list(numbers)
     return f"row{'s' if len(numbers) > 1 else ''} {some(numbers)}"
 

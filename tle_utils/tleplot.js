@@ -1,5 +1,5 @@
 /* Draws the plotly figures of the book: each when it nears the screen, all of them before printing,
-   in the colours of the light or dark theme. */
+   in the colours of the light or dark theme, with controls and a name that need no mouse and no eyes. */
 (() => {
   "use strict";
   const root = document.documentElement;
@@ -31,15 +31,6 @@
         [axis + ".tickcolor"]: t.line,
       });
     }
-    (layout.updatemenus || []).forEach((_, i) => {
-      changes[`updatemenus[${i}].bgcolor`] = t.panel;
-      changes[`updatemenus[${i}].font.color`] = t.ink;
-      changes[`updatemenus[${i}].bordercolor`] = t.line;
-    });
-    (layout.sliders || []).forEach((_, i) => {
-      changes[`sliders[${i}].font.color`] = t.ink;
-      changes[`sliders[${i}].bgcolor`] = t.grid;
-    });
     return changes;
   }
 
@@ -48,6 +39,75 @@
     const axes = Object.keys(layout).filter((key) => /^xaxis\d*$/.test(key));
     const columns = new Set(axes.map((axis) => (layout[axis].domain || [0])[0].toFixed(3))).size;
     return columns > 1 ? columns * COLUMN + "px" : "";
+  }
+
+  // A title that is wider than the screen goes on in the next line.
+  function titles(plot, words) {
+    const { w, r } = plot._fullLayout._size;
+    const changes = {};
+    for (const [key, text] of Object.entries(words)) {
+      const letters = Math.max(14, (key === "title.text" ? plot.clientWidth - 40 : w + 2 * r) / 7);
+      const lines = [""];
+      for (const word of text.split(" ")) {
+        if (lines.at(-1) && lines.at(-1).length + word.length >= letters) lines.push(word);
+        else lines.push([lines.pop(), word].filter(Boolean).join(" "));
+      }
+      changes[key] = lines.join("<br>");
+    }
+    return changes;
+  }
+  function titleWords(layout) {
+    const parts = { "title.text": layout.title?.text, "xaxis.title.text": layout.xaxis?.title?.text };
+    return Object.fromEntries(Object.entries(parts).filter(([, text]) => text && !text.includes("<")));
+  }
+
+  // plotly's sliders, menus and buttons cannot be reached by the keyboard: the page's own take their place.
+  function controls(box, plot, layout) {
+    const run = (step) => step && step.method !== "skip" && Plotly[step.method || "restyle"](plot, ...(step.args || []));
+    const make = (tag, words) => Object.assign(document.createElement(tag), words);
+    const bar = make("div", { className: "tle-controls" });
+    for (const slider of layout.sliders || []) {
+      const [label, value] = [make("label"), make("output")];
+      const input = make("input", { type: "range", min: 0, max: slider.steps.length - 1, value: slider.active || 0 });
+      const { prefix = "", suffix = "" } = slider.currentvalue || {};
+      const show = () => {
+        value.textContent = prefix + slider.steps[input.value].label + suffix;
+        input.setAttribute("aria-valuetext", value.textContent);
+      };
+      input.setAttribute("aria-label", prefix.replace(/[\s:=]+$/, "") || "Step");
+      input.addEventListener("input", () => (show(), run(slider.steps[input.value])));
+      show();
+      label.append(value, input);
+      bar.append(label);
+    }
+    for (const menu of layout.updatemenus || []) {
+      if (menu.type === "buttons") {
+        for (const step of menu.buttons) {
+          const button = make("button", { type: "button", textContent: step.label });
+          button.addEventListener("click", () => run(step));
+          bar.append(button);
+        }
+        continue;
+      }
+      const select = make("select");
+      select.setAttribute("aria-label", "What the figure shows");
+      select.append(...menu.buttons.map((step) => make("option", { textContent: step.label })));
+      select.selectedIndex = menu.active || 0;
+      select.addEventListener("change", () => run(menu.buttons[select.selectedIndex]));
+      bar.append(select);
+    }
+    if (bar.childElementCount) box.prepend(bar);
+    delete layout.sliders;
+    delete layout.updatemenus;
+  }
+
+  // One picture with a name for a screen reader, in place of the layers and letters that it is drawn from.
+  function describe(plot, words) {
+    plot.querySelectorAll("svg.main-svg").forEach((svg, i) => {
+      if (i) return svg.setAttribute("aria-hidden", "true");
+      svg.setAttribute("role", "img");
+      svg.setAttribute("aria-label", words);
+    });
   }
 
   const drawn = [];
@@ -65,12 +125,18 @@
     plot.style.height = box.style.minHeight;
     plot.style.minWidth = neededWidth(layout);
     box.append(plot);
+    controls(box, plot, layout);
     Plotly.newPlot(plot, {
       data: figure.data,
       layout,
       frames: figure.frames,
       config: { ...figure.config, responsive: true, displaylogo: false },
-    }).then(() => Plotly.relayout(plot, colours(plot.layout, theme())));
+    }).then(() => {
+      describe(plot, box.getAttribute("aria-label"));
+      const words = plot.style.minWidth ? {} : titleWords(figure.layout);
+      Plotly.relayout(plot, { ...colours(plot.layout, theme()), ...titles(plot, words) });
+      window.addEventListener("resize", () => Plotly.relayout(plot, titles(plot, words)));
+    });
     drawn.push(plot);
   }
 
@@ -91,5 +157,4 @@
     boxes.forEach(draw);
     recolour(THEMES.light);
   });
-  window.addEventListener("afterprint", () => recolour(theme()));
 })();

@@ -38,7 +38,15 @@ PRESETS = {
     },
     "kaestner_rao_2023": dict.fromkeys(
         ("figure_2", "figure_9"),
-        {"flip": False, "learning_rate": 0.01, "l2": 1e-4, "batch_size": 4, "patience": 15, "keep": "val_accuracy"},
+        {
+            "flip": False,
+            "learning_rate": 0.01,
+            "l2": 1e-4,
+            "batch_size": 4,
+            "patience": 15,
+            "warm_up": 0,
+            "keep": "val_accuracy",
+        },
     ),
 }
 """Settings by preset and network; the chapter on methods says where they come from."""

@@ -1,5 +1,7 @@
 """A small book with every kind of output that the chapters have, built in seconds from executed notebooks."""
 
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parents[2]
+REPOSITORY = "https://github.com/owner/name"
 
 SETUP = "import plotly.io as pio\npio.renderers.default = 'plotly_mimetype'\nfrom myst_nb import glue"
 FIGURE = (
@@ -31,6 +34,20 @@ TABLE = (
     "import pandas as pd\n"
     "pd.DataFrame({f'correctly labelled column {i}': [0.123456, 1.0] for i in range(14)}, index=['control', 'left'])"
 )
+NESTED = (
+    "index = pd.MultiIndex.from_product([['net', 'volumes'], ['left', 'right']], names=['model', 'class'])\n"
+    "pd.DataFrame({'n': [9, 80, 10, None], 'accuracy': ['0.9 [0.7–1.0]', '0.83', '–', '−0.1']}, index=index)"
+)
+SLIDER = (
+    "steps = [dict(label=str(t), method='animate', args=[[str(t)], dict(mode='immediate')])\n"
+    "    for t in (0.25, 0.5, 0.75)]\n"
+    "frames = [go.Frame(name=str(t), data=[go.Bar(y=[t, 1 - t])]) for t in (0.25, 0.5, 0.75)]\n"
+    "layout = dict(title='Labels by threshold', height=320,\n"
+    "    sliders=[dict(active=1, steps=steps, currentvalue=dict(prefix='threshold = '))],\n"
+    "    updatemenus=[dict(buttons=[dict(label=n, method='restyle', args=['opacity', o]) for n, o in\n"
+    "        (('strong', 1), ('faint', 0.4))])])\n"
+    "go.Figure(go.Bar(y=[0.5, 0.5]), layout, frames)"
+)
 STREAMS = "import sys\nprint('one')\nprint('two', file=sys.stderr)\nprint('three')"
 BRAIN = (
     "import warnings\n"
@@ -45,32 +62,52 @@ STATIC = "display = plotting.plot_stat_map(image, display_mode='y', cut_coords=3
 VIEW = "plotting.view_img(image, threshold=1, resampling_interpolation='nearest')"
 
 CHAPTERS = {
-    "01_preprocessing": [
-        SETUP,
-        "glue('cohort-name', 'mini', display=False)",
-        "glue('cohort-counts', '4 control, 4 left')",
-        TABLE,
-    ],
-    "02_replication": [SETUP, "glue('replication-accuracy', '0.90 (n = 8)')", STREAMS, FIGURE, "fig"],
-    "03_lateralization_baseline": [SETUP, "glue('baseline-accuracy', '0.66 (n = 8)')", FIGURE, BOXES, HEATMAP, PANELS],
+    "01_preprocessing": [TABLE],
+    "02_replication": [STREAMS, FIGURE, "fig", "import pandas as pd", NESTED],
+    "03_lateralization_baseline": [FIGURE, BOXES, HEATMAP, PANELS, SLIDER],
     "04_deep_model": [
-        SETUP,
-        "glue('deep-accuracy', '0.71 (n = 8)')",
         FIGURE,
         "from tle_utils.bookext import glue_figure\nglue_figure('headline-figure', fig, display=False)",
     ],
-    "05_saliency_maps": [SETUP, BRAIN, STATIC, VIEW],
+    "05_saliency_maps": [BRAIN, STATIC, VIEW],
+    "90_new_chapter": ["print('no other file names this chapter')"],
 }
 CELLS = "<td>04_deep_model</td><td>ran</td><td>12.3</td><td>2026-01-01 00:00:00</td>"
 RUN_CARD = f'# Run card\n\n<table class="table"><tr>{CELLS}<td>{"0123456789abcdef" * 4}</td></tr></table>\n'
+RUN = {
+    "profile": "mini",
+    "cohort": "mini",
+    "seed": 0,
+    "finished": "2026-01-01T00:00:00+00:00",
+    "commit": None,
+    "cpus": 2,
+    "platform": "Linux-6",
+    "notebooks": {name: {"seconds": 12.3} for name in CHAPTERS} | {"90_new_chapter": {"seconds": None}},
+}
+
+
+def glued(name):
+    """Code that glues every text that the pages of the book quote from a chapter."""
+    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "book").glob("*.md"))
+    keys = set(re.findall(rf"{name}\.ipynb::([\w-]+)", pages))
+    return "\n".join(f"glue({key!r}, '0.90 (n = 8)', display=False)" for key in sorted(keys))
+
+
+def figure_headings(name):
+    """Headings of the real chapter that name a figure of the paper."""
+    path = ROOT / "notebooks" / f"{name}.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"] if path.exists() else []
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    return "\n\n".join(re.findall(r"^### .*Figure \d+.*$", text, re.MULTILINE))
 
 
 def notebook(name, sources, folder):
     """Execute one chapter and write it to the folder."""
     cells = [new_markdown_cell(f"# {name[3:].replace('_', ' ').capitalize()}\n\n## Question\n\nA mini chapter.")]
-    for source in sources:
+    for source in [SETUP, glued(name), *sources]:
         cells += [new_code_cell(source, metadata={"tags": ["hide-input"]})]
-    book = new_notebook(cells=[*cells, new_markdown_cell("## Recap\n\nWith $n$ participants.")])
+    end = f"## Results\n\n{figure_headings(name)}\n\n## Recap\n\nWith $n$ participants."
+    book = new_notebook(cells=[*cells, new_markdown_cell(end)])
     book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     NotebookClient(book, timeout=120, kernel_name="python3").execute()
     nbformat.write(book, folder / f"{name}.ipynb")
@@ -80,6 +117,11 @@ def stage(folder):
     """Lay out `_build/source` below the folder as the runner does."""
     source = Path(folder) / "_build" / "source"
     shutil.copytree(ROOT / "book", source)
+    shutil.copytree(ROOT / "manifests", Path(folder) / "manifests")
+    shutil.copy(ROOT / "data_manifest.yaml", folder)
+    config = (ROOT / "_config.yml").read_text(encoding="utf-8")
+    (Path(folder) / "_config.yml").write_text(config.replace('url: ""', f'url: "{REPOSITORY}"'), encoding="utf-8")
+    (source / "run.json").write_text(json.dumps(RUN))
     (source / "run_card.md").write_text(RUN_CARD)
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda chapter: notebook(*chapter, source), CHAPTERS.items()))
@@ -89,7 +131,7 @@ def stage(folder):
 def build(folder):
     """Build the book with every warning an error; returns the folder of pages, or raises with the log."""
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
-    command = [jupyter_book, "build", "_build/source", "--config", ROOT / "_config.yml", "--path-output", "."]
+    command = [jupyter_book, "build", "_build/source", "--config", "_config.yml", "--path-output", "."]
     done = subprocess.run([*command, "-n", "-W", "--keep-going"], cwd=folder, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stdout[-4000:] + done.stderr[-4000:])

@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -29,6 +30,8 @@ OPEN_AND_SCROLL = """async () => {
 STATE = """() => {
   const plots = [...document.querySelectorAll(".tle-plot")].map((box) => ({
     label: box.getAttribute("aria-label"),
+    pictures: [...box.querySelectorAll('svg[role="img"]')].map((svg) => svg.getAttribute("aria-label")),
+    loose: box.querySelectorAll('svg.main-svg:not([role="img"], [aria-hidden="true"])').length,
     marks: box.querySelectorAll(
       ".plotly .trace, .plotly .heatmaplayer image, .plotly .hm, .plotly .point, .plotly .cartesianlayer path, canvas"
     ).length,
@@ -44,8 +47,20 @@ STATE = """() => {
     formulas: document.querySelectorAll("span.math, div.math").length,
     typeset: document.querySelectorAll("mjx-container").length,
     mathjax: document.querySelectorAll('script[src*="mathjax"]').length,
+    tables: document.querySelectorAll("table.dataframe").length,
+    saves: document.querySelectorAll(".tle-save").length,
     broken: [...document.images].filter((i) => !i.complete || !i.naturalWidth).map((i) => i.src),
     unnamed: [...document.images].filter((i) => !i.alt || i.alt.endsWith(".png")).map((i) => i.src),
+    language: document.documentElement.lang,
+    title: document.title,
+    nameless: [...document.querySelectorAll("a[href], button, input:not([type=hidden]), select")]
+      .filter((e) => e.checkVisibility() && !e.closest(".plotly"))
+      .filter((e) => !(e.textContent.trim() || e.getAttribute("aria-label") || e.title || e.placeholder ||
+        e.labels?.length || e.querySelector("img[alt]:not([alt=''])")))
+      .map((e) => e.outerHTML.slice(0, 120)),
+    twice: Object.entries(Object.groupBy([...document.querySelectorAll("[id]")], (e) => e.id))
+      .filter(([id, found]) => found.length > 1 && !found.some((e) => e.closest("svg, mjx-container")))
+      .map(([id]) => id),
     levels: [...document.querySelectorAll("article :is(h1, h2, h3, h4, h5, h6)")].map((h) => Number(h.tagName[1])),
     overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
   };
@@ -136,8 +151,10 @@ def test_no_page_reports_an_error(visits):
 
 
 def test_every_plot_has_drawn_and_has_a_name(visits):
+    """To a screen reader a plot is one picture with the words of its title or caption."""
     assert any(state["plots"] for state in visits.values())
     assert not collect(visits, lambda s: [p for p in s["plots"] if not p["marks"] or not p["label"]])
+    assert not collect(visits, lambda s: [p for p in s["plots"] if p["pictures"] != [p["label"]] or p["loose"]])
 
 
 def test_every_brain_view_is_painted(visits):
@@ -151,6 +168,20 @@ def test_formulas_are_typeset_once(visits):
 
 def test_images_load_and_have_alternative_text(visits):
     assert not collect(visits, lambda s: s["broken"] + s["unnamed"])
+
+
+def test_pages_have_a_language_and_their_own_title(visits):
+    assert not collect(visits, lambda s: s["language"] != "en" or not s["title"])
+    titles = {key[0]: state["title"] for key, state in visits.items()}
+    assert len(set(titles.values())) == len(titles)
+
+
+def test_every_link_and_control_says_what_it_is(visits):
+    assert not collect(visits, lambda s: s["nameless"])
+
+
+def test_every_anchor_is_unique_on_its_page(visits):
+    assert not collect(visits, lambda s: s["twice"])
 
 
 def test_headings_make_an_outline(visits):
@@ -208,21 +239,133 @@ def test_search_finds_the_hippocampus(book, browser, served, how):
         assert not trouble["errors"]
 
 
+def test_print_shows_plots_on_white_and_leaves_out_what_paper_cannot_do(book, browser):
+    path = max(pages(book), key=lambda path: path.read_text().count("tle-plot"))
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="dark")
+    page.goto(path.as_uri())
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.emulate_media(media="print")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    page.wait_for_timeout(1500)
+    shown = page.evaluate("""() => ({
+      plots: [...document.querySelectorAll(".tle-plot svg.main-svg:first-child")].every((svg) => svg.checkVisibility()),
+      tools: [...document.querySelectorAll(".tle-save, .tle-controls, .cell_input")]
+        .filter((e) => e.checkVisibility()).length,
+      paper: getComputedStyle(document.body).backgroundColor,
+      inks: [getComputedStyle(document.querySelector("article p")).color,
+        ...[...document.querySelectorAll(".tle-plot .xtick text")].map((e) => getComputedStyle(e).fill),
+        ...[...document.querySelectorAll("table.dataframe td")].map((e) => getComputedStyle(e).color)],
+    })""")
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    after = page.evaluate("document.documentElement.dataset.theme")
+    page.close()
+
+    def light(colour):
+        return sum(map(float, re.findall(r"[\d.]+", colour)[:3])) / 3
+
+    assert shown["plots"] and not shown["tools"]
+    assert light(shown["paper"]) > 240 or shown["paper"] == "rgba(0, 0, 0, 0)"
+    assert [ink for ink in shown["inks"] if light(ink) > 100] == []
+    assert after == "dark"
+
+
+@pytest.fixture
+def mini_page(book, browser):
+    """Open a page of the mini book; the chapters' own tables change with every run."""
+    opened = []
+
+    def go(name):
+        if not (book / "90_new_chapter.html").exists():
+            pytest.skip("only in the mini book")
+        opened.append(open_page(browser, (book / name).as_uri())[0])
+        return opened[-1]
+
+    yield go
+    for page in opened:
+        page.close()
+
+
+def column(page, number):
+    return page.locator(f"table.dataframe tbody tr :is(td, th):nth-child({number})").all_inner_texts()
+
+
+def test_tables_sort_by_numbers_names_and_back(mini_page):
+    """By keyboard, with the state announced; what is missing stays last, names of row groups stay with their rows."""
+    page = mini_page("02_replication.html")
+    page.locator("th button", has_text="accuracy").focus()
+    assert column(page, 4) == ["0.9 [0.7–1.0]", "0.83", "–", "−0.1"]
+    seen = []
+    for _ in range(3):
+        page.keyboard.press("Enter")
+        seen.append((page.locator("th[aria-sort]:has-text('accuracy')").get_attribute("aria-sort"), column(page, 4)))
+    assert seen == [
+        ("ascending", ["−0.1", "0.83", "0.9 [0.7–1.0]", "–"]),
+        ("descending", ["0.9 [0.7–1.0]", "0.83", "−0.1", "–"]),
+        ("none", ["0.9 [0.7–1.0]", "0.83", "–", "−0.1"]),
+    ]
+    page.locator("th button", has_text="n").first.click()
+    page.locator("th button", has_text="class").click()
+    assert column(page, 2) == ["left", "left", "right", "right"] and set(column(page, 1)) == {"net", "volumes"}
+    assert page.locator("th[aria-sort]:not([aria-sort='none'])").count() == 1
+
+
+def test_tables_can_be_saved_as_tsv(mini_page):
+    page = mini_page("02_replication.html")
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Download table 1 of this page as TSV").click()
+    assert waiting.value.suggested_filename == "02_replication_table_1.tsv"
+    assert Path(waiting.value.path()).read_text(encoding="utf-8").splitlines() == [
+        "model\tclass\tn\taccuracy",
+        "net\tleft\t9.0\t0.9 [0.7–1.0]",
+        "net\tright\t80.0\t0.83",
+        "volumes\tleft\t10.0\t–",
+        "volumes\tright\tNaN\t−0.1",
+    ]
+
+
+def test_every_table_of_data_has_its_tools(visits):
+    assert any(state["tables"] for state in visits.values())
+    assert not collect(visits, lambda s: s["tables"] != s["saves"])
+
+
+def test_the_slider_of_a_plot_moves_by_keyboard(mini_page):
+    page = mini_page("03_lateralization_baseline.html")
+    box = page.locator(".tle-plot:has(input[type=range])")
+    height = "() => document.querySelector('.tle-plot:has(input) .tle-plot-area').data[0].y[0]"
+    box.locator("input").focus()
+    seen = []
+    for key in ("Home", "End"):
+        page.keyboard.press(key)
+        page.wait_for_timeout(700)
+        seen.append((box.locator("output").inner_text(), page.evaluate(height)))
+    assert seen == [("threshold = 0.25", 0.25), ("threshold = 0.75", 0.75)]
+    box.get_by_role("combobox").select_option("faint")
+    page.wait_for_timeout(300)
+    assert page.evaluate(height.replace("y[0]", "opacity")) == 0.4
+
+
 def test_pages_stay_small(book):
-    """A page with brain views carries their data; every other page loads at once."""
-    large = {p.name: p.stat().st_size for p in pages(book) if "<iframe" not in p.read_text()}
-    assert {name: size for name, size in large.items() if size > MAX_PAGE_BYTES} == {}
+    """A tablet opens every page at once, and the whole book fits into a mail box."""
+    large = {path.name: path.stat().st_size for path in pages(book) if path.stat().st_size > MAX_PAGE_BYTES}
+    assert large == {}
     whole = sum(p.stat().st_size for p in book.rglob("*") if p.is_file())
     assert whole < MAX_BOOK_BYTES
 
 
 def test_links_inside_the_book_lead_somewhere(book):
+    """To a page that is there, and to an anchor that is on it."""
+    texts = {path.name: path.read_text() for path in pages(book)}
+    anchors = {name: set(re.findall(r'\bid="([^"]+)"', text)) for name, text in texts.items()}
     missing = set()
-    for path in pages(book):
-        text = path.read_text()
-        for target in re.findall(r'(?:href|src)="([^"#?]+)', text):
-            if not re.match(r"[a-z]+:", target) and not (path.parent / target).exists():
-                missing.add((path.name, target))
+    for name, text in texts.items():
+        for target in re.findall(r'(?:href|src)="([^"?]+)', text):
+            page, _, anchor = target.partition("#")
+            if re.match(r"[a-z]+:", target):
+                continue
+            if page and not (book / page).exists():
+                missing.add((name, target))
+            if anchor and (page or name) in anchors and unquote(anchor) not in anchors[page or name]:
+                missing.add((name, target))
     assert not missing
 
 

@@ -65,6 +65,7 @@ def test_stage_takes_pages_executed_notebooks_and_the_run_card(project):
         "01_preprocessing.ipynb",
         "_toc.yml",
         "intro.md",
+        "run.json",
         "run_card.md",
     ]
     assert (source / "01_preprocessing.ipynb").read_text() == "executed"

@@ -1,0 +1,110 @@
+"""The recipes of CONTRIBUTING.md, done as written."""
+
+import json
+import re
+
+import nbformat
+import pytest
+import yaml
+from project import ROOT
+
+from tle_utils import models
+from tle_utils.chain import chain
+from tle_utils.cohort import load_cohort
+from tle_utils.manifest import load_manifest
+from tle_utils.parameters import resolve
+from tle_utils.staging import _pages
+
+TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+SECTIONS = ["Key takeaways", "Parameters", "Data check", "Method", "Results", "Recap", "Limits"]
+
+
+def recipe(title):
+    return re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", TEXT, re.DOTALL | re.MULTILINE)[1].strip()
+
+
+@pytest.mark.parametrize("title", ["A new chapter", "A new cohort", "A new network"])
+def test_a_recipe_is_short(title):
+    assert len([line for line in recipe(title).splitlines() if line.strip()]) <= 15
+
+
+def test_a_new_chapter_is_in_the_chain_and_in_the_book(tmp_path, monkeypatch):
+    (tmp_path / "data_manifest.yaml").write_text("cohorts: {phantom: {kind: phantom}}\n")
+    (tmp_path / "notebooks" / "parameters").mkdir(parents=True)
+    (tmp_path / "notebooks" / "parameters" / "demo.yaml").write_text("")
+    first = nbformat.v4.new_code_cell(
+        'profile: str = "demo"\ncohort: str = "phantom"', metadata={"tags": ["parameters"]}
+    )
+    for name, needs in (("01_preprocessing", []), ("10_name", ["01_preprocessing"])):
+        cells = [first, nbformat.v4.new_code_cell(f'p = check("{name}", globals())')]
+        book = nbformat.v4.new_notebook(cells=cells, metadata={"tle": {"needs": needs}})
+        nbformat.write(book, tmp_path / "notebooks" / f"{name}.ipynb")
+    monkeypatch.chdir(tmp_path)
+    steps = chain()
+    assert list(steps) == ["01_preprocessing", "10_name"] and steps["10_name"].needs == ["01_preprocessing"]
+    assert resolve([step.path for step in steps.values()], "demo", "phantom")["10_name"]["cohort"] == "phantom"
+    assert "10_name" in _pages(yaml.safe_load((ROOT / "book" / "_toc.yml").read_text()), steps)
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "README.md", "book/own_data.md"])
+def test_a_new_cohort_is_read_as_its_block_says(tmp_path, page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    block = next(found for found in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "my_lab:" in found)
+    (tmp_path / "data_manifest.yaml").write_text("cohorts:\n" + block.replace("/data/epilepsy", "data"))
+    (tmp_path / "data").mkdir()
+    people = [
+        ("1", "healthy", "n/a"),
+        ("2", "TLE", "L"),
+        ("3", "TLE", "right"),
+        ("4", "TLE", "left"),
+        ("5", "TLE", "both"),
+    ]
+    rows = ["participant_id\tdiagnosis\tside\tage\tgender\tscanner"]
+    for label, diagnosis, side in people:
+        rows.append(f"sub-{label}\t{diagnosis}\t{side}\t30\tF\tA")
+        scan = tmp_path / "data" / f"sub-{label}" / "anat" / f"sub-{label}_T1w.nii.gz"
+        scan.parent.mkdir(parents=True)
+        scan.write_bytes(b"scan")
+    (tmp_path / "data" / "participants.tsv").write_text("\n".join(rows) + "\n")
+    table = load_cohort("my_lab", load_manifest(tmp_path / "data_manifest.yaml"))
+    groups = dict(zip(table["participant_id"], table["group"], strict=True))
+    assert {name: group for name, group in groups.items() if group != "exclude"} == {
+        "sub-1": "control",
+        "sub-2": "left",
+        "sub-3": "right",
+        "sub-4": "left",
+    }
+
+
+def test_a_new_network_has_the_counts_of_its_plan(monkeypatch):
+    block = re.search(r"```python\n(.*?)```", recipe("A new network"), re.DOTALL)[1]
+    for name, plan in eval("{" + block + "}").items():
+        monkeypatch.setitem(models.NETWORKS, name, plan)
+        network = models.build(name, plan["n_classes"])
+        assert models.parameter_counts(network) == models.published_counts(name)
+
+
+def test_pre_commit_checks_what_make_lint_checks():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    makefile = (ROOT / "Makefile").read_text()
+    lint = re.search(r"^lint:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)[1]
+    commands = {re.sub(r" (\.|notebooks/\S+)$", "", line.strip()) for line in lint.splitlines()}
+    assert commands == {hook["entry"].replace(".venv/bin/", "$(BIN)/") for hook in hooks}
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_chapters_keep_the_skeleton(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == SECTIONS
+    assert re.match(r"# .+\n\n\*\*Question\.\*\* ", text)
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_cells_are_short(path):
+    cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    long = {
+        index: len(lines) for index, cell in enumerate(cells) if len(lines := "".join(cell["source"]).splitlines()) > 20
+    }
+    assert long == {}

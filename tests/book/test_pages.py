@@ -1,0 +1,120 @@
+"""What the pages promise in their text: figures found, numbers quoted, sources within reach, claims backed by tests."""
+
+import ast
+import json
+import re
+
+import pytest
+import yaml
+from mini_book import REPOSITORY, ROOT
+
+from tle_utils import bookpages
+from tle_utils.manifest import load_manifest
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
+
+
+def mini_only(book):
+    if not (book / "90_new_chapter.html").exists():
+        pytest.skip("only in the mini book")
+
+
+def rows(text):
+    """Cells of all table rows of a page, without their tags."""
+    found = re.findall(r"<tr[^>]*>(.*?)</tr>", text, re.DOTALL)
+    return [
+        [re.sub(r"<[^>]+>", "", cell).strip() for cell in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, re.DOTALL)]
+        for row in found
+    ]
+
+
+def test_every_figure_of_the_paper_leads_to_its_place(book):
+    links = re.findall(r'href="(\w+\.html)#(paper-figure-(\d+))"', (book / "paper.html").read_text())
+    assert {int(number) for _, _, number in links} == set(range(1, 13))
+    for page, anchor, number in links:
+        section = (book / page).read_text().split(f'id="{anchor}"')
+        assert len(section) == 2
+        assert f"Figure {number}" in re.search(r"<h\d>(.*?)<a", section[1])[1]
+
+
+def test_theirs_are_the_numbers_of_the_paper(book):
+    """402 and 416 of 500: counted by hand from the paper's Figures 8 and 12."""
+    figures = {row[0]: row for row in rows((book / "paper.html").read_text()) if row}
+    assert "402 of 500 right, 0.804" in figures["Figure 8"][2] and "416 of 500 right, 0.832" in figures["Figure 12"][2]
+    assert "108,514 parameters, 108,402 trainable" == figures["Figure 2"][2] == figures["Figure 2"][3]
+    assert "20,891 parameters, 20,667 trainable" == figures["Figure 9"][2] == figures["Figure 9"][3]
+    assert "0.947 (322 of 340)" in figures["Figure 4"][2]
+
+
+def test_no_page_shows_braces_or_a_key_in_place_of_a_number(book):
+    for path in set(book.glob("*.html")) - {book / "api.html"}:
+        main = path.read_text().split('id="main-content"')[-1]
+        text = re.sub(r"<(script|pre|iframe)\b.*?</\1>", "", main, flags=re.DOTALL)
+        assert "{{" not in text and "{glue" not in text, path.name
+
+
+def test_every_cohort_of_the_manifest_is_on_the_data_page(book):
+    manifest = load_manifest(ROOT / "data_manifest.yaml")
+    table = {row[0]: row for row in rows((book / "data.html").read_text()) if row}
+    assert set(manifest.cohorts) <= set(table)
+    assert "66 scans" in table["unam"][2] and "542 scans" in table["ideas"][2]
+    assert table["phantom"][2] == "170 control, 170 left, 160 right"
+    assert all(
+        table[name][3] == entry.licence and entry.source in table[name][1] for name, entry in manifest.cohorts.items()
+    )
+
+
+def test_every_module_and_function_is_in_the_reference(book):
+    """All that a module offers (its ``__all__`` if it has one) and describes."""
+    text = (book / "api.html").read_text()
+    for path in (ROOT / "tle_utils").glob("[a-z]*.py"):
+        assert f'id="module-tle_utils.{path.stem}"' in text
+        source = path.read_text(encoding="utf-8")
+        offered = re.search(r"^__all__ = \[(.*?)\]", source, re.DOTALL | re.MULTILINE)
+        for item in ast.parse(source).body:
+            public = f'"{item.name}"' in offered[1] if offered and hasattr(item, "name") else True
+            if isinstance(item, ast.FunctionDef) and public and item.name[0] != "_" and ast.get_docstring(item):
+                assert f'id="tle_utils.{path.stem}.{item.name}"' in text
+
+
+def test_a_new_numbered_notebook_enters_the_book(book):
+    mini_only(book)
+    assert 'href="90_new_chapter.html"' in (book / "intro.html").read_text()
+
+
+def test_buttons_lead_to_the_source_in_notebooks(book):
+    mini_only(book)
+    chapter, page, made = (
+        (book / name).read_text() for name in ("04_deep_model.html", "methods.html", "run_card.html")
+    )
+    source = "main/notebooks/04_deep_model.ipynb"
+    assert f'href="{REPOSITORY}/edit/{source}"' in chapter
+    assert f'href="https://colab.research.google.com/github/owner/name/blob/{source}"' in chapter
+    assert 'href="https://mybinder.org/v2/gh/owner/name/main?urlpath=lab/tree/notebooks/04_deep_model.ipynb"' in chapter
+    assert f'href="{REPOSITORY}/edit/main/book/methods.md"' in page
+    assert "/edit/" not in made
+
+
+def test_without_a_repository_no_button_leads_away(book):
+    if (book / "90_new_chapter.html").exists():
+        pytest.skip("the mini book names a repository")
+    configured = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    for path in book.glob("*.html"):
+        assert bool(configured) == bool(re.search("mybinder|colab.research|/edit/main/", path.read_text())), path.name
+
+
+def test_times_and_names_of_the_run_are_told(book):
+    card = json.loads((book.parent / "source" / "run.json").read_text())
+    times = {row[0]: row[1] for row in rows((book / "reproduce.html").read_text()) if len(row) == 2}
+    for name, entry in card["notebooks"].items():
+        assert times[name] == bookpages.clock(entry["seconds"])
+    assert (
+        re.search(r'href="_downloads/\w+/run.json"', (book / "run_card.html").read_text()) or card["profile"] == "mini"
+    )
+
+
+def test_claims_of_the_checks_page_name_tests_that_exist():
+    claims = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "book" / "checked.md").read_text(encoding="utf-8"))
+    assert len(claims) > 10
+    for path, name in claims:
+        assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{name}"

@@ -1,0 +1,84 @@
+/* Tables of data: a click or Enter on a column's name sorts by it, a button saves the table as TSV. */
+(() => {
+  "use strict";
+  const NEXT = { none: "ascending", ascending: "descending", descending: "none" };
+  const make = (tag, text, className) => Object.assign(document.createElement(tag), { textContent: text, className });
+
+  // pandas writes a name that holds for several rows or columns into one cell; sorting needs it in each.
+  function spread(row) {
+    for (const cell of [...row.cells].filter((c) => c.colSpan > 1 && c.textContent.trim())) {
+      for (; cell.colSpan > 1; cell.colSpan -= 1) cell.after(cell.cloneNode(true)), (cell.nextSibling.colSpan = 1);
+    }
+  }
+  function fillDown(rows) {
+    rows.forEach((row, i) =>
+      [...row.cells].forEach((cell, column) => {
+        const span = cell.rowSpan;
+        cell.rowSpan = 1;
+        for (let below = i + 1; below < Math.min(i + span, rows.length); below++)
+          rows[below].insertBefore(cell.cloneNode(true), rows[below].cells[column] || null);
+      }),
+    );
+  }
+
+  const words = (cell) => (cell ? cell.textContent.trim().replace(/\s+/g, " ") : "");
+  const number = (text) => parseFloat(text.replace("−", "-"));
+  const missing = (text) => ["", "–", "-", "NaN", "None", "nan", "<NA>"].includes(text);
+
+  function compare(a, b, numeric, sign) {
+    if (missing(a) || missing(b)) return missing(a) - missing(b);
+    return sign * (numeric ? number(a) - number(b) : a.localeCompare(b, "en", { numeric: true }));
+  }
+
+  function sort(body, rows, column, direction) {
+    const texts = new Map(rows.map((row) => [row, words(row.cells[column])]));
+    const numeric = [...texts.values()].every((text) => missing(text) || /^[-−+]?\.?\d/.test(text));
+    const sign = direction === "descending" ? -1 : 1;
+    const order = [...rows];
+    if (direction !== "none") order.sort((a, b) => compare(texts.get(a), texts.get(b), numeric, sign));
+    body.append(...order);
+  }
+
+  function save(names, body, file) {
+    const lines = [names, ...[...body.rows].map((row) => [...row.cells].map(words))];
+    const text = lines.map((line) => line.join("\t")).join("\n") + "\n";
+    const link = make("a");
+    link.href = URL.createObjectURL(new Blob([text], { type: "text/tab-separated-values" }));
+    link.download = file;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }
+
+  function equip(table, i) {
+    const [head, body] = [table.tHead, table.tBodies[0]];
+    if (!head || !body || !body.rows.length) return;
+    const [headers, rows] = [[...head.rows], [...body.rows]];
+    headers.forEach(spread);
+    fillDown(rows);
+    const cells = [...headers[headers.length - 1].cells];
+    const names = cells.map((_, c) => headers.map((row) => words(row.cells[c])).filter(Boolean).join(" "));
+    cells.forEach((last, column) => {
+      const cell = words(last) ? last : headers.map((row) => row.cells[column]).findLast(words) || last;
+      const button = make("button", words(cell) || "⇅", "tle-sort");
+      button.type = "button";
+      if (!words(cell)) button.setAttribute("aria-label", "name of the row");
+      cell.setAttribute("aria-sort", "none");
+      cell.replaceChildren(button);
+      button.addEventListener("click", () => {
+        const direction = NEXT[cell.getAttribute("aria-sort")];
+        table.querySelectorAll("[aria-sort]").forEach((other) => other.setAttribute("aria-sort", "none"));
+        cell.setAttribute("aria-sort", direction);
+        sort(body, rows, column, direction);
+      });
+    });
+    const page = location.pathname.split("/").pop().replace(/\.html$/, "");
+    const button = make("button", "Download TSV", "tle-save");
+    button.type = "button";
+    button.setAttribute("aria-label", `Download table ${i + 1} of this page as TSV`);
+    button.addEventListener("click", () => save(names, body, `${page}_table_${i + 1}.tsv`));
+    const box = table.closest(".output, .pst-scrollable-table-container") || table;
+    box.after(button);
+  }
+
+  document.querySelectorAll("table.dataframe").forEach(equip);
+})();
