@@ -22,9 +22,35 @@ SVM_C = (0.01, 0.1, 1.0, 10.0)
 BLOCK = 16384
 
 
-def _out_of_fold(participants, folds, model, predict):
-    """Predictions table from ``predict(train, rows, number) -> (classes, probabilities)``."""
+def out_of_fold(participants, folds, model, predict):
+    """Predictions table of any model that is fitted fold by fold.
+
+    Parameters
+    ----------
+    participants : pandas.DataFrame
+        One row a participant: ``participant_id``, ``group``.
+    folds : sequence
+        As in `majority`.
+    model : str
+        Name of the model in the table.
+    predict : callable
+        ``predict(train, rows, number) -> (classes, probabilities)``: positions to learn from, positions to predict
+        and the number of the fold to the names of the known classes and probabilities, shape (rows, classes).
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table of `tle_utils.predictions`.
+
+    Raises
+    ------
+    TLEError
+        When a participant stands twice in the table or on two sides of a fold, or a training part has one class only.
+    """
     ids, groups = participants["participant_id"].to_numpy(str), participants["group"].to_numpy(str)
+    twice = participants["participant_id"].duplicated()
+    if twice.any():
+        raise TLEError(f"participant '{ids[twice][0]}' stands twice in the table: keep one row a participant")
     classes = [name for name in CLASSES if name in groups]
     out = []
     for number, fold in enumerate(folds):
@@ -73,7 +99,7 @@ def majority(participants, folds):
         model = DummyClassifier(strategy="prior").fit(train[:, None], groups[train])
         return model.classes_, model.predict_proba(rows[:, None])
 
-    return _out_of_fold(participants, folds, "majority", predict)
+    return out_of_fold(participants, folds, "majority", predict)
 
 
 def _volumes(participants):
@@ -121,7 +147,7 @@ def hippocampal_volumes(participants, folds):
         model = _logistic().fit(values[train], groups[train])
         return model.classes_, model.predict_proba(values[rows])
 
-    return _out_of_fold(participants, folds, "hippocampal volumes", predict)
+    return out_of_fold(participants, folds, "hippocampal volumes", predict)
 
 
 def asymmetry(participants, folds):
@@ -157,7 +183,7 @@ def asymmetry(participants, folds):
         known = np.unique(groups[train])
         return known, np.stack([p[name] for name in known], axis=1)
 
-    return _out_of_fold(participants, folds, "asymmetry index", predict)
+    return out_of_fold(participants, folds, "asymmetry index", predict)
 
 
 def _linear_kernel(flat, train):
@@ -216,14 +242,14 @@ def voxel_svm(x, participants, folds, seed=0):
     Raises
     ------
     TLEError
-        Names the participants whose slices hold NaN or infinite values.
+        Names the participants whose slices hold NaN or infinite values or are constant.
     """
     flat, groups = _flat(x, participants), _groups(participants)
 
     def predict(train, rows, number):
         return _svm_probabilities(_linear_kernel(flat, train), groups[train], train, rows, seed + number)
 
-    return _out_of_fold(participants, folds, "voxel SVM", predict)
+    return out_of_fold(participants, folds, "voxel SVM", predict)
 
 
 def _flat(x, participants):
@@ -233,6 +259,9 @@ def _flat(x, participants):
     bad = participants["participant_id"].to_numpy(str)[~np.isfinite(flat.sum(axis=1))]
     if len(bad):
         raise TLEError(f"slices: NaN or infinite values for {', '.join(bad[:5])}: preprocess these participants again")
+    even = participants["participant_id"].to_numpy(str)[np.ptp(flat, axis=1) == 0]
+    if 0 < len(even) < len(flat):
+        raise TLEError(f"slices: a constant image for {', '.join(even[:5])}: preprocess these participants again")
     varies = np.ptp(flat, axis=0) > 0
     if not varies.any():
         raise TLEError("slices: the same image for every participant: check the maps they were read from")
@@ -268,7 +297,7 @@ def shuffled_labels(participants, folds, x=None, seed=0):
             return model.classes_, model.predict_proba(features[rows])
         return _svm_probabilities(_linear_kernel(features, train), labels, train, rows, seed + number)
 
-    return _out_of_fold(participants, folds, "shuffled labels", predict)
+    return out_of_fold(participants, folds, "shuffled labels", predict)
 
 
 def comparators(x, participants, folds, seed=0):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from tle_utils import models, slices
 from tle_utils.errors import TLEError
@@ -30,7 +30,7 @@ class Fold(NamedTuple):
     test: np.ndarray
 
 
-def make_folds(participants, n_splits, *, seed, n_repeats=1, validation_fraction=0.15):
+def make_folds(participants, n_splits, *, seed, n_repeats=1, validation_fraction=0.15, by_site=False):
     """Stratified folds over participants, with a validation part inside each training part.
 
     Parameters
@@ -45,6 +45,8 @@ def make_folds(participants, n_splits, *, seed, n_repeats=1, validation_fraction
         How often the whole set is split anew.
     validation_fraction : float
         Share of each class outside the test fold that is held out for early stopping; at least one participant.
+    by_site : bool
+        Keep all participants of a site (column ``site``) in the same test fold.
 
     Returns
     -------
@@ -69,10 +71,19 @@ def make_folds(participants, n_splits, *, seed, n_repeats=1, validation_fraction
                 f"class '{name}' has {count} participants for n_splits = {n_splits}: "
                 "lower n_splits (at least 2) or add participants"
             )
+    sites = participants["site"].astype(str).to_numpy() if by_site else None
+    if by_site and len(set(sites)) < n_splits:
+        raise TLEError(f"{len(set(sites))} sites for n_splits = {n_splits}: lower n_splits or split by participant")
     folds = []
     for repeat in range(n_repeats):
-        splitter = StratifiedKFold(n_splits, shuffle=True, random_state=seed + repeat)
-        for number, (rest, test) in enumerate(splitter.split(groups, groups)):
+        kind = StratifiedGroupKFold if by_site else StratifiedKFold
+        splitter = kind(n_splits, shuffle=True, random_state=seed + repeat)
+        for number, (rest, test) in enumerate(splitter.split(groups, groups, sites)):
+            for name in names if by_site else ():
+                if (groups[rest] == name).sum() < 2 or not (groups[test] == name).any():
+                    raise TLEError(
+                        f"fold {number}: class '{name}' is missing on one side when split by site: lower n_splits"
+                    )
             rng = np.random.default_rng([seed, repeat, number])
             held = [rng.permutation(rest[groups[rest] == name]) for name in names]
             held = [rows[: max(1, round(validation_fraction * len(rows)))] for rows in held]
@@ -161,7 +172,15 @@ def cross_validate(x, participants, folds, training, *, folder, seed, workers=1,
     curves : pandas.DataFrame
         One row an epoch: ``model``, ``repeat``, ``fold``, ``epoch``, ``loss``, ``val_loss``, ``accuracy``,
         ``val_accuracy``, ``best`` (whether the weights of this epoch were kept).
+
+    Raises
+    ------
+    TLEError
+        Names the participants whose slices hold NaN or infinite values.
     """
+    bad = participants["participant_id"].to_numpy(str)[~np.isfinite(x.reshape(len(x), -1).sum(axis=1))]
+    if len(bad):
+        raise TLEError(f"slices: NaN or infinite values for {', '.join(bad[:5])}: preprocess these participants again")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     label = label or training.network

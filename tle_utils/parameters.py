@@ -23,7 +23,9 @@ RANGES = {
     **dict.fromkeys(("n_repeats", "max_epochs", "batch_size", "patience", "workers", "n_sites"), {"ge": 1}),
     **dict.fromkeys(("sclerosis_fraction", "label_noise", "batch_confound"), {"ge": 0, "le": 1}),
     **dict.fromkeys(("dropout", "effect", "validation_fraction"), {"ge": 0, "lt": 1}),
-    "n_splits": {"ge": 2},
+    **dict.fromkeys(("n_splits", "n_seeds"), {"ge": 2}),
+    **dict.fromkeys(("factor_folds", "depth_folds"), {"ge": 0}),
+    "n_large": {"ge": 20},
     "learning_rate": {"gt": 0},
 }
 """Allowed range of a parameter by its name, in any notebook (pydantic's ge, gt, le, lt)."""

@@ -35,6 +35,7 @@ from tle_utils.phantom_model import (
     ideal_observer,
     model_regions,
     natural_variation,
+    participant_streams,
 )
 from tle_utils.planting import make_phantom_t1w, plant_atrophy
 
@@ -128,8 +129,7 @@ def draw(group, index, knobs):
         ``row`` (entries of the truth table), ``latent`` and ``effect`` (log ml, one a region), ``texture`` and
         ``shift`` (coefficients of the fields), ``noise`` (generator of the voxel noise).
     """
-    streams = np.random.SeedSequence([knobs.seed, GROUPS.index(group), index]).spawn(3)
-    person, field, noise = map(np.random.default_rng, streams)
+    person, field, noise = participant_streams(knobs.seed, group, index)
     row, latent, effect = draw_person(person, group, knobs)
     texture, shift = _coefficients(field, TEXTURE_MM)[0], _coefficients(field, SHIFT_MM, 3)
     return {"row": row, "latent": latent, "effect": effect, "texture": texture, "shift": shift, "noise": noise}
@@ -174,9 +174,51 @@ def render(drawn, knobs):
         field = rng.standard_normal() / 2 + _field(_coefficients(rng, SITE_MM)[0], SITE_MM)
         value *= np.exp(np.float32(knobs.site_effect) * field)
     if drawn["row"]["batch"]:
-        rng = np.random.default_rng([knobs.seed, len(GROUPS) + 1])
-        value *= np.exp(np.float32(BATCH_SD) * _field(_coefficients(rng, SITE_MM)[0], SITE_MM))
+        value *= _batch_factor(knobs.seed)
     return value
+
+
+def _batch_factor(seed):
+    """What the second batch multiplies grey matter with, at the voxels of the brain."""
+    rng = np.random.default_rng([seed, len(GROUPS) + 1])
+    return np.exp(np.float32(BATCH_SD) * _field(_coefficients(rng, SITE_MM)[0], SITE_MM))
+
+
+def batch_factor(seed):
+    """What the second batch of a cohort multiplies grey matter with: a smooth field, the same for everyone in it.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the cohort.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, shape (197, 233, 189), 1 outside the brain.
+    """
+    return in_space(_batch_factor(seed), outside=1)
+
+
+def in_space(values, outside=0):
+    """Put values at the voxels of the brain, such as those of `render`, on the template grid.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        One value a voxel of the brain.
+    outside : float
+        Value elsewhere.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (197, 233, 189), of the type of `values`.
+    """
+    box, brain, *_ = _space()
+    volume = np.full(atlas.SHAPE, outside, values.dtype)
+    volume[box][brain] = values
+    return volume
 
 
 def _write(path, stored, fingerprint):
@@ -221,9 +263,8 @@ def _participant(person, out_dir, knobs):
     drawn = draw(group, index, knobs)
     stored = _read(path, fingerprint)
     if stored is None:
-        box, brain, *_ = _space()
-        stored = np.zeros(atlas.SHAPE, np.uint8)
-        stored[box][brain] = np.clip(np.rint(render(drawn, knobs) / np.float32(SLOPE)), 0, 255)
+        values = np.clip(np.rint(render(drawn, knobs) / np.float32(SLOPE)), 0, 255)
+        stored = in_space(values.astype(np.uint8))
         _write(path, stored, fingerprint)
     names = model_regions()[0]["name"]
     volumes = atlas.regional_volumes(stored) * SLOPE

@@ -156,6 +156,26 @@ def _disease(group, sclerotic, scale):
     return np.log1p(np.maximum(scale * size * table["spread"].to_numpy(), -0.95))
 
 
+def participant_streams(seed, group, index):
+    """Random generators of one participant: of the person, of the smooth fields and of the voxel noise of the map.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the cohort.
+    group : {"control", "left", "right"}
+        True class.
+    index : int
+        Which participant of the class, from 0.
+
+    Returns
+    -------
+    list of numpy.random.Generator
+    """
+    streams = np.random.SeedSequence([seed, GROUPS.index(group), index]).spawn(3)
+    return [np.random.default_rng(stream) for stream in streams]
+
+
 def draw_person(rng, group, knobs):
     """Draw one participant's covariates and latent volumes.
 

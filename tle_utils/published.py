@@ -36,7 +36,8 @@ def published(name):
     Parameters
     ----------
     name : str
-        ``figure_8``, ``figure_12``, ``replication``, ``original_study``, ``follow_up`` or ``other_systems``.
+        ``figure_8``, ``figure_12``, ``replication``, ``original_study``, ``follow_up``, ``slice_leakage`` or
+        ``other_systems``.
 
     Raises
     ------
@@ -132,3 +133,26 @@ def paper_summary(counts):
         "others": others,
         "left_called_ci_high": wilson_interval(wrong, others)[1],
     }
+
+
+def called(counts, true, predicted):
+    """How many participants of a class are called another (or their own), with the share and its interval.
+
+    Parameters
+    ----------
+    counts : pandas.DataFrame
+        From `paper_confusion_table` or `published_table`.
+    true, predicted : {"control", "left", "right"}
+        True class and what it is called.
+
+    Returns
+    -------
+    dict
+        ``count``, ``n`` (participants of the true class), ``share``, ``ci_low``, ``ci_high`` (Wilson 95 %); ``share``
+        and interval are NaN where the class has nobody.
+    """
+    total = counts.sum()
+    n = int(sum(total[name] for name, pair in PAPER_COLUMNS.items() if pair[0] == true))
+    count = int(sum(total[name] for name, pair in PAPER_COLUMNS.items() if pair == (true, predicted)))
+    low, high = wilson_interval(count, n)
+    return {"count": count, "n": n, "share": count / n if n else np.nan, "ci_low": low, "ci_high": high}
