@@ -316,7 +316,8 @@ def importance_rows(maps, background, title):
         shown = axis.imshow(image, cmap="inferno", alpha=np.clip(image * 1.2, 0, 0.85), vmin=0, vmax=1)
         mark_sides(axis)
         axis.set_title(layer, fontsize=11)
-    figure.colorbar(shown, ax=axes, label="Importance (share of the panel's maximum)", shrink=0.8)
+    used = list(axes.flat[: len(maps)])
+    figure.colorbar(shown, ax=used, label="Importance (share of the panel's maximum)", shrink=0.8)
     figure.suptitle(title, fontsize=12)
     plt.close(figure)
     return figure

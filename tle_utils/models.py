@@ -25,6 +25,7 @@ def _native_log_off():
 
 with _native_log_off():
     import keras
+    import tensorflow as tf  # noqa: F401 - attribution takes it from here, its start-up lines kept out too
     from keras import layers
 
     keras.distribution.list_devices()

@@ -24,7 +24,9 @@ RANGES = {
     **dict.fromkeys(("sclerosis_fraction", "label_noise", "batch_confound"), {"ge": 0, "le": 1}),
     **dict.fromkeys(("dropout", "effect", "validation_fraction"), {"ge": 0, "lt": 1}),
     **dict.fromkeys(("n_splits", "n_seeds"), {"ge": 2}),
-    **dict.fromkeys(("factor_folds", "depth_folds"), {"ge": 0}),
+    **dict.fromkeys(("factor_folds", "depth_folds", "dilate_mm"), {"ge": 0}),
+    **dict.fromkeys(("check_folds", "check_people", "label_epochs"), {"ge": 1}),
+    "top": {"gt": 0, "le": 1},
     "n_large": {"ge": 20},
     "learning_rate": {"gt": 0},
 }

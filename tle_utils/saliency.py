@@ -1,97 +1,205 @@
-"""Importance maps per convolution, out of fold, and how well they meet the truth."""
+"""Importance maps of every participant by the networks that never saw them, computed once and kept on disk."""
+
+import functools
+import hashlib
+import inspect
+import os
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import ndimage
 
-from tle_utils import atlas, crossval, models, slices
-from tle_utils.errors import TLEError
+from tle_utils import attribution, crossval
 from tle_utils.parallel import run_parallel
 
-BATCH = 32
+
+class Case(NamedTuple):
+    """What explaining a fold needs.
+
+    Attributes
+    ----------
+    model : keras.Model
+        The fold's network.
+    x : numpy.ndarray
+        Inputs of the test participants as the network reads them, shape (n, 160, 160, channels).
+    reference : numpy.ndarray
+        Mean input of the training controls (of all training participants where no control trains), shape
+        (160, 160, channels): what deviations are measured from.
+    tissue : numpy.ndarray
+        bool, shape (160, 160): where the training participants have grey matter.
+    """
+
+    model: object
+    x: np.ndarray
+    reference: np.ndarray
+    tissue: np.ndarray
 
 
-def gradcam(model, x, targets, layer):
-    """Grad-CAM of one convolution for every participant (Selvaraju et al. 2017).
+def open_fold(x, groups, classes, fold, *, network, folder):
+    """Network and inputs of one fold; the one place where slices become what a network reads.
 
     Parameters
     ----------
-    model : keras.Model
-        Network with convolutions and a softmax layer.
     x : numpy.ndarray
         Slices, shape (n, 160, 160, slices).
-    targets : sequence of int
-        Class number to explain, one a participant.
-    layer : str
-        Name of a convolution of the model.
+    groups : sequence of str
+        Class of each participant; of the training part only the controls are looked up.
+    classes : sequence of str
+        Classes in the order of the outputs.
+    fold : crossval.Fold
+        The fold.
+    network : str
+        A name of `models.NETWORKS`.
+    folder : path-like
+        Where `crossval.cross_validate` kept the folds.
 
     Returns
     -------
-    numpy.ndarray
-        float32, shape (n, 160, 160), each map scaled to 0…1; all zero where nothing speaks for the class.
+    Case
 
     Raises
     ------
     TLEError
-        When the model has no convolution of that name.
+        When the fold's file is missing or unreadable.
     """
-    from tf_keras_vis.gradcam import Gradcam
-    from tf_keras_vis.utils.model_modifiers import ReplaceToLinear
-    from tf_keras_vis.utils.scores import CategoricalScore
-
-    known = models.convolutions(model)
-    if layer not in known:
-        raise TLEError(
-            f"layer '{layer}' is not a convolution of {model.name}: choose one of {', '.join(known) or 'none'}"
-        )
-    explain = Gradcam(model, model_modifier=ReplaceToLinear(), clone=True)
-    maps = [
-        explain(
-            CategoricalScore([int(code) for code in targets[start : start + BATCH]]),
-            x[start : start + BATCH],
-            penultimate_layer=layer,
-            seek_penultimate_conv_layer=False,
-        )
-        for start in range(0, len(x), BATCH)
-    ]
-    return np.nan_to_num(np.concatenate(maps)).astype(np.float32)
+    model, inputs = crossval.load_fold(crossval.fold_path(folder, fold), network, len(classes), x.shape[1:])
+    controls = fold.train[np.asarray(groups, object)[fold.train] == "control"]
+    normal = inputs(x[controls if len(controls) else fold.train])
+    tissue = x[fold.train].mean(axis=0).max(axis=-1) > 0.02
+    return Case(model, inputs(x[fold.test]), normal.mean(axis=0), tissue)
 
 
-def _fold_maps(job):
-    x, targets, n_classes, fold, network, layers, path = job
-    model = crossval.load_network(path, network, n_classes, x.shape[1:])
-    return np.stack([gradcam(model, x[fold.test], targets[fold.test], layer) for layer in layers], axis=1)
+class Maps:
+    """Maps of all folds, kept on disk; one method and layer is in memory at a time.
+
+    Attributes
+    ----------
+    rows : pandas.DataFrame
+        One row a participant and repeat: ``position`` (row of the participants table), ``repeat``, ``fold``,
+        ``predicted`` (the class that was explained).
+    kinds : list of (str, str)
+        Method and layer of the maps.
+    """
+
+    def __init__(self, rows, kinds, files):
+        self.rows, self.kinds, self._files = rows, kinds, files
+
+    def read(self, method, layer):
+        """Maps of one method and layer: float32, shape (rows, 160, 160), signed, greatest absolute value 1."""
+        parts = []
+        for files in self._files:
+            with np.load(files[method]) as stored:
+                parts.append(stored[layer].astype(np.float32))
+        return np.concatenate(parts)
 
 
-def out_of_fold_maps(x, targets, classes, folds, *, network, layers, folder, workers=1):
-    """Grad-CAM of every participant by the networks that never saw that participant.
+@functools.cache
+def _code_version():
+    source = inspect.getsource(attribution) + inspect.getsource(open_fold) + inspect.getsource(_explain_fold)
+    return hashlib.sha256(source.encode()).hexdigest()
+
+
+def _explain_fold(job):
+    x, groups, classes, fold, network, folder, cache, methods, target, codes = job
+    stored = crossval.read_fold(crossval.fold_path(folder, fold)) or {}
+    files = {m: Path(cache) / f"{network}_repeat-{fold.repeat}_fold-{fold.fold:02d}_{m}.npz" for m in methods}
+    explained = codes[fold.test] if codes is not None else stored["p_test"].argmax(axis=1) if stored else None
+    text = [_code_version(), str(stored.get("key")), target, str(explained)]
+    key = hashlib.sha256("\n".join(text).encode()).hexdigest()
+    missing = [m for m in methods if str((crossval.read_fold(files[m]) or {}).get("key")) != key]
+    if missing:
+        case = open_fold(x, groups, classes, fold, network=network, folder=folder)
+        explainer = attribution.Explainer(case.model)
+        weights = attribution.target_weights(explained, classes, target)
+        maps = attribution.explain(explainer, case.x, weights, case.reference, missing, case.tissue)
+        for method in missing:
+            layers = {layer: values.astype(np.float16) for (name, layer), values in maps.items() if name == method}
+            partial = files[method].with_name(f".{files[method].stem}.{os.getpid()}.npz")
+            np.savez_compressed(partial, key=np.asarray(key), **layers)
+            os.replace(partial, files[method])
+    return explained, files
+
+
+def explain_folds(x, groups, classes, folds, *, network, folder, cache, methods, target, targets=None, workers=1):
+    """Explain every participant by the networks that never saw that participant.
+
+    A fold and method that is already in `cache`, of the same network, data, target and code, is not computed again.
 
     Parameters
     ----------
-    x : numpy.ndarray
-        Slices, shape (n, 160, 160, slices).
-    targets : sequence of str
-        Class to explain, one a participant.
-    classes : sequence of str
-        Classes in the order of the softmax layer.
+    x, groups, classes, network, folder
+        As in `open_fold`.
     folds : list of crossval.Fold
         The folds the networks were trained on.
-    network : str
-        A name of `models.NETWORKS`.
-    layers : sequence of str
-        Convolutions to explain.
-    folder : path-like
-        Where `crossval.cross_validate` kept the folds.
+    cache : path-like
+        Folder of the maps; made if missing.
+    methods : sequence of str
+        From `attribution.METHODS`; Grad-CAM and Grad-CAM++ give a map for every convolution.
+    target : str
+        From `attribution.TARGETS`: the output of the class, or its contrast with its rival.
+    targets : sequence of str, optional
+        Class to explain, one a participant; by default what the fold's own network predicts.
     workers : int
         Folds side by side.
 
     Returns
     -------
+    Maps
+
+    Raises
+    ------
+    TLEError
+        When a method or target is not known, or a fold's file is missing.
+    """
+    attribution.check_methods(methods)
+    attribution.target_weights([], classes, target)
+    Path(cache).mkdir(parents=True, exist_ok=True)
+    for fold in folds:
+        if not crossval.fold_path(folder, fold).exists():
+            crossval.load_fold(crossval.fold_path(folder, fold), network, len(classes), x.shape[1:])
+    codes = None if targets is None else np.array([list(classes).index(name) for name in targets])
+    jobs = [(x, groups, classes, fold, network, folder, cache, tuple(methods), target, codes) for fold in folds]
+    parts = run_parallel(_explain_fold, jobs, label=f"{network}: maps of folds", workers=workers)
+    rows = [
+        pd.DataFrame({"position": fold.test, "predicted": np.array(classes, object)[explained]}).assign(
+            repeat=fold.repeat, fold=fold.fold
+        )
+        for fold, (explained, _) in zip(folds, parts, strict=True)
+    ]
+    kinds = []
+    for method, file in parts[0][1].items():
+        with np.load(file) as stored:
+            kinds += [(method, layer) for layer in stored.files if layer != "key"]
+    return Maps(pd.concat(rows, ignore_index=True), kinds, [files for _, files in parts])
+
+
+def out_of_fold_maps(x, targets, classes, folds, *, network, layers, folder, workers=1):
+    """Grad-CAM of every participant by the networks that never saw that participant (Figure 5).
+
+    Parameters
+    ----------
+    x, classes, folds, network, folder, workers
+        As in `explain_folds`.
+    targets : sequence of str
+        Class to explain, one a participant.
+    layers : sequence of str
+        Convolutions to explain.
+
+    Returns
+    -------
     numpy.ndarray
         float32, shape (n, layers, 160, 160): mean over repeats, each map scaled to 0…1.
+
+    Raises
+    ------
+    TLEError
+        When a layer is not a convolution of the network.
     """
     codes = np.array([list(classes).index(name) for name in targets])
-    jobs = [(x, codes, len(classes), f, network, tuple(layers), crossval.fold_path(folder, f)) for f in folds]
-    parts = run_parallel(_fold_maps, jobs, label=f"{network}: maps of folds", workers=workers)
+    jobs = [(x, codes, classes, fold, network, tuple(layers), folder) for fold in folds]
+    parts = run_parallel(_fold_gradcam, jobs, label=f"{network}: maps of folds", workers=workers)
     total = np.zeros((len(x), len(layers), *x.shape[1:3]), np.float32)
     times = np.zeros((len(x), 1, 1, 1), np.float32)
     for fold, part in zip(folds, parts, strict=True):
@@ -100,120 +208,36 @@ def out_of_fold_maps(x, targets, classes, folds, *, network, layers, folder, wor
     return total / np.maximum(times, 1)
 
 
-def truth_slice(side, y_mm, dilate_mm=5):
-    """Hippocampus of one side on a coronal slice, grown by a tolerance.
+def _fold_gradcam(job):
+    x, codes, classes, fold, network, layers, folder = job
+    case = open_fold(x, np.full(len(x), ""), classes, fold, network=network, folder=folder)
+    explainer = attribution.Explainer(case.model, layers)
+    weights = attribution.target_weights(codes[fold.test], classes, "class")
+    maps = attribution.explain(explainer, case.x, weights, case.reference, ["gradcam"], case.tissue)
+    return np.stack([maps["gradcam", layer] for layer in layers], axis=1)
+
+
+def deviations(x, groups, folds):
+    """How far the test participants lie below the mean of the fold's training controls, blurred as the maps are.
 
     Parameters
     ----------
-    side : {"left", "right"}
-        The participant's side.
-    y_mm : int
-        MNI y coordinate in mm.
-    dilate_mm : int
-        Tolerance in mm.
+    x : numpy.ndarray
+        Slices, shape (n, 160, 160, slices); the first slice is taken.
+    groups : sequence of str
+        Class of each participant.
+    folds : list of crossval.Fold
+        The folds.
 
     Returns
     -------
     numpy.ndarray
-        bool, shape (160, 160), in the layout of `slices.load_slices`.
+        float32, shape (rows, 160, 160), in the order of `Maps.rows`: what a map can show without a network.
     """
-    return slices.slices_of(atlas.region_mask("hippocampus", side, dilate_mm), [y_mm])[..., 0]
-
-
-def score(maps, sides, y_mm, *, brain, top=0.01, dilate_mm=5):
-    """How well importance maps meet the planted side.
-
-    Parameters
-    ----------
-    maps : numpy.ndarray
-        Shape (n, 160, 160).
-    sides : sequence of str
-        True side of each participant, ``left`` or ``right``.
-    y_mm : int
-        MNI y coordinate of the slice in mm.
-    brain : numpy.ndarray
-        bool, shape (160, 160): where a voxel may count.
-    top : float
-        Share of the brain's voxels that count as most important.
-    dilate_mm : int
-        Tolerance around the hippocampus in mm.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a participant: ``inside`` (share of the most important voxels inside the truth),
-        ``over_chance`` (that share over the truth's share of the brain), ``right_side`` (whether the true
-        hippocampus is more important than the other one; 0.5 when both are equal).
-    """
-    truth = {side: truth_slice(side, y_mm, dilate_mm) & brain for side in ("left", "right")}
-    rows = []
-    for image, side in zip(maps, sides, strict=True):
-        other = "right" if side == "left" else "left"
-        count = max(1, round(top * brain.sum()))
-        ranked = np.argsort(np.where(brain, image, -1), axis=None, kind="stable")[::-1][:count]
-        inside = truth[side].ravel()[ranked].mean()
-        here, there = image[truth[side]].mean(), image[truth[other]].mean()
-        rows.append((inside, inside / (truth[side].sum() / brain.sum()), 0.5 if here == there else float(here > there)))
-    return pd.DataFrame(rows, columns=["inside", "over_chance", "right_side"])
-
-
-def summarise(scores, seed=0):
-    """Mean of the scores of every network and layer, with 95 % bootstrap intervals over participants.
-
-    Parameters
-    ----------
-    scores : pandas.DataFrame
-        Rows of `score` with ``network`` and ``layer``.
-    seed : int
-        Seed of the bootstrap.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a network and layer: ``n``, and mean, ``_low`` and ``_high`` of ``over_chance`` and ``right_side``.
-    """
-    rows = []
-    for (network, layer), part in scores.groupby(["network", "layer"], sort=False):
-        row = {"network": network, "layer": layer, "n": len(part)}
-        draws = np.random.default_rng(seed).integers(len(part), size=(2000, len(part)))
-        for name in ("over_chance", "right_side"):
-            values = part[name].to_numpy(float)
-            low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
-            row |= {name: values.mean(), f"{name}_low": low, f"{name}_high": high}
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def by_region(image, y_mm):
-    """Mean importance of every atlas region on a slice, left and right.
-
-    Parameters
-    ----------
-    image : numpy.ndarray
-        Importance map, shape (160, 160), in the layout of `slices.load_slices`.
-    y_mm : int
-        MNI y coordinate of the slice in mm.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a region present on the slice: ``region``, ``left``, ``right`` (mean importance),
-        ``share`` (of the map's total), ``left_over_right``.
-    """
-    labels, table = atlas.regions()
-    plane = slices.slices_of(labels, [y_mm])[..., 0]
-    sums = np.bincount(plane.ravel(), weights=image.ravel(), minlength=labels.max() + 1)
-    sizes = np.bincount(plane.ravel(), minlength=labels.max() + 1)
-    rows = table.assign(total=sums[table["label"]], voxels=sizes[table["label"]])
-    wide = rows.pivot(index="region", columns="hemisphere", values=["total", "voxels"])
-    wide = wide[(wide["voxels"] >= 20).all(axis=1)]
-    mean = wide["total"] / wide["voxels"]
-    result = pd.DataFrame(
-        {
-            "left": mean["left"],
-            "right": mean["right"],
-            "share": wide["total"].sum(axis=1) / max(image.sum(), np.finfo(float).tiny),
-            "left_over_right": mean["left"] / mean["right"],
-        }
-    )
-    return result.sort_values("share", ascending=False).rename_axis("region").reset_index()
+    parts = []
+    for fold in folds:
+        controls = fold.train[np.asarray(groups, object)[fold.train] == "control"]
+        normal = x[controls if len(controls) else fold.train, ..., 0].mean(axis=0)
+        blur = (0, attribution.BLUR_MM, attribution.BLUR_MM)
+        parts.append(ndimage.gaussian_filter(normal - x[fold.test, ..., 0], blur))
+    return np.concatenate(parts)

@@ -1,0 +1,294 @@
+"""Figures of the chapter on saliency: maps on slices and in the brain, sanity checks, scores against the truth."""
+
+import base64
+import html
+from pathlib import Path
+
+import numpy as np
+from matplotlib import pyplot as plt
+from nilearn import plotting
+from plotly.subplots import make_subplots
+
+from tle_utils import figures, saliency_scores
+
+METHOD_NAMES = {
+    "gradcam": "Grad-CAM",
+    "gradcam++": "Grad-CAM++",
+    "smoothgrad": "SmoothGrad",
+    "integrated_gradients": "Integrated gradients",
+    "occlusion": "Occlusion",
+    "deviation": "deviation alone",
+}
+# Okabe and Ito's palette, one colour a method.
+METHOD_COLOURS = dict(
+    zip(METHOD_NAMES, ["#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#009E73", "#7f7f7f"], strict=True)
+)
+
+
+def kind_name(method, layer, unfit=()):
+    """Name of a method and layer for a figure; says so where the method fails a sanity check.
+
+    Parameters
+    ----------
+    method, layer : str
+        As in `saliency.Maps`.
+    unfit : collection of (str, str)
+        From `sanity.unfit`.
+
+    Returns
+    -------
+    str
+        Like ``"Grad-CAM, conv_3 (unfit)"``.
+    """
+    name = METHOD_NAMES[method] + (f", {layer}" if layer.startswith("conv") else "")
+    return name + " (unfit)" * ((method, layer) in unfit)
+
+
+def map_grid(rows, backgrounds, y_mm, title):
+    """Signed maps, one row a participant or group and one column a method, each scaled to its own greatest value.
+
+    Red speaks for the explained class, blue against it; black lines are the two hippocampi.
+
+    Parameters
+    ----------
+    rows : dict of str to dict of str to numpy.ndarray
+        Row label to panels: panel title to signed map, shape (160, 160); the same titles in every row.
+    backgrounds : dict of str to numpy.ndarray
+        Row label to slice.
+    y_mm : int
+        MNI y coordinate of the slice in mm.
+    title : str
+        Figure title.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    columns = len(next(iter(rows.values())))
+    figure, axes = plt.subplots(
+        len(rows), columns, figsize=(2.3 * columns + 0.7, 2.5 * len(rows) + 0.5), layout="constrained", squeeze=False
+    )
+    for line, (label, panels) in zip(axes, rows.items(), strict=True):
+        for axis, (name, image) in zip(line, panels.items(), strict=True):
+            axis.imshow(backgrounds[label], cmap="gray_r", vmin=0, vmax=2)
+            image = image / max(np.abs(image).max(), np.finfo(np.float32).tiny)
+            shown = axis.imshow(image, cmap="RdBu_r", alpha=np.clip(np.abs(image) * 2, 0, 0.9), vmin=-1, vmax=1)
+            for side in saliency_scores.SIDES:
+                outline = saliency_scores.truth_slice(side, y_mm, 0)
+                if outline.any():
+                    axis.contour(outline, levels=[0.5], colors="black", linewidths=0.7)
+            figures.mark_sides(axis)
+            axis.set_title(name, fontsize=9)
+        line[0].text(-0.06, 0.5, label, rotation=90, va="center", ha="right", transform=line[0].transAxes, fontsize=9)
+    figure.colorbar(shown, ax=axes, label="against  ←  explained class  →  for", shrink=0.7, ticks=[])
+    figure.suptitle(f"{title}, y = {y_mm} mm", fontsize=12)
+    plt.close(figure)
+    return figure
+
+
+def glass_brain(image, title):
+    """A map as seen through the brain from three sides; L and R are the participant's.
+
+    Parameters
+    ----------
+    image : nibabel image
+        In MNI space, values from 0.
+    title : str
+        Shown above.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = plt.figure(figsize=(9, 3.2))
+    display = plotting.plot_glass_brain(
+        image, figure=figure, colorbar=True, cmap="YlOrRd", vmin=0, threshold=1e-3, cbar_tick_format="%.2f"
+    )
+    display.title(title, size=11, color="black", bgcolor="white")
+    plt.close(figure)
+    return figure
+
+
+def truth_points(summary, unfit=()):
+    """Scores against the truth of every method and layer with their 95 % intervals, one column a measure.
+
+    Parameters
+    ----------
+    summary : pandas.DataFrame
+        From `saliency_scores.summarise`: ``network``, ``method``, ``layer``, ``n`` and means with ``_low`` and
+        ``_high`` of ``over_chance``, ``right_side`` and ``auprc``, and ``auprc_chance``.
+    unfit : collection of (str, str, str)
+        Network, method and layer of what fails a sanity check: a cross, and the word in the label.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+    """
+    measures = {
+        "over_chance": ("Most important voxels in the<br>affected hippocampus, over chance", 1),
+        "right_side": ("Share with the affected side<br>as the more important one", 0.5),
+        "auprc": ("Area under the<br>precision-recall curve", summary["auprc_chance"].mean()),
+    }
+    figure = make_subplots(1, 3, shared_yaxes=True, horizontal_spacing=0.03)
+    rows = summary.iloc[::-1]
+    failed = [key in unfit for key in zip(rows["network"], rows["method"], rows["layer"], strict=True)]
+    labels = [
+        f"{network}: {kind_name(method, layer, [(method, layer)] if bad else ())}"
+        for network, method, layer, bad in zip(rows["network"], rows["method"], rows["layer"], failed, strict=True)
+    ]
+    colours = rows["method"].map(METHOD_COLOURS)
+    for column, (name, (text, chance)) in enumerate(measures.items(), start=1):
+        figure.add_scatter(
+            x=rows[name],
+            y=labels,
+            mode="markers",
+            showlegend=False,
+            marker={"color": colours, "size": 9, "symbol": ["x" if bad else "circle" for bad in failed]},
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": rows[f"{name}_high"] - rows[name],
+                "arrayminus": rows[name] - rows[f"{name}_low"],
+                "color": "#9a9a9a",
+                "thickness": 1.5,
+            },
+            text=[f"n = {n}" for n in rows["n"]],
+            hovertemplate="%{y}: %{x:.2f}, %{text}<extra></extra>",
+            row=1,
+            col=column,
+        )
+        figure.add_vline(x=chance, line={"dash": "dot", "color": "#7f7f7f"}, row=1, col=column)
+        figure.update_xaxes(title_text=text, title_font_size=12, row=1, col=column)
+    figure.update_xaxes(range=[-0.03, 1.03], row=1, col=2)
+    figure.update_yaxes(automargin=True, tickfont_size=11)
+    alt = "Scores of the maps against the truth; dotted lines are chance"
+    return figure.update_layout(height=130 + 24 * len(rows), margin_t=20, meta={"alt": alt})
+
+
+def cascade_lines(summary, alike, title):
+    """Likeness of the maps to the trained network's while its layers are randomised, last layer first.
+
+    Parameters
+    ----------
+    summary : pandas.DataFrame
+        From `saliency_scores.summarise`: ``method``, ``layer``, ``step``, ``number`` and means with ``_low`` and
+        ``_high`` of ``spearman`` and ``ssim``; ``number`` -1 is a network trained on random labels.
+    alike : float
+        Rank correlation from which on maps count as alike.
+    title : str
+        Figure title.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+    """
+    figure = make_subplots(1, 2, subplot_titles=["Rank correlation", "Structural similarity"], horizontal_spacing=0.08)
+    steps = summary.assign(place=summary["number"].where(summary["number"] >= 0, summary["number"].max() + 1))
+    order = steps.sort_values("place").drop_duplicates("step")
+    for (method, layer), part in steps.sort_values("place").groupby(["method", "layer"], sort=False):
+        for column, name in enumerate(("spearman", "ssim"), start=1):
+            line = part[part["number"] >= 0]
+            apart = part[part["number"] < 0]
+            for rows, mode in ((line, "lines+markers"), (apart, "markers")):
+                figure.add_scatter(
+                    x=rows["place"],
+                    y=rows[name],
+                    mode=mode,
+                    name=kind_name(method, layer),
+                    legendgroup=method,
+                    showlegend=column == 1 and mode != "markers",
+                    marker={"color": METHOD_COLOURS[method], "size": 8},
+                    line={"color": METHOD_COLOURS[method]},
+                    error_y={
+                        "type": "data",
+                        "symmetric": False,
+                        "array": rows[f"{name}_high"] - rows[name],
+                        "arrayminus": rows[name] - rows[f"{name}_low"],
+                        "thickness": 1,
+                    },
+                    hovertemplate="%{y:.2f}<extra>" + kind_name(method, layer) + "</extra>",
+                    row=1,
+                    col=column,
+                )
+    figure.add_hline(y=alike, line={"dash": "dot", "color": "#7f7f7f"}, row=1, col=1)
+    figure.update_xaxes(tickvals=order["place"], ticktext=order["step"], tickangle=-45)
+    figure.update_yaxes(title_text="Likeness of the maps", row=1, col=1)
+    figure.update_yaxes(range=[-0.75, 1.05])
+    layout = {"y": -0.45, "yanchor": "top"}
+    return figure.update_layout(height=470, title=title, margin={"t": 70, "b": 150}, legend=layout)
+
+
+def download_link(path, label):
+    """A link in the page that holds a file itself, so that it works in the built book and without a network.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; small, since the page carries it.
+    label : str
+        Text of the link.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    path = Path(path)
+    content = base64.b64encode(path.read_bytes()).decode()
+    name = html.escape(path.name)
+    return f'<a download="{name}" href="data:application/gzip;base64,{content}">{html.escape(label)}</a>'
+
+
+def _interval(row, name):
+    return f"{row[name]:.2f} (95 % CI {row[f'{name}_low']:.2f}–{row[f'{name}_high']:.2f}, n = {row['n']:.0f})"
+
+
+def takeaways(verdicts, scores, summary, unfit):
+    """What the chapter found, in sentences.
+
+    Parameters
+    ----------
+    verdicts : pandas.DataFrame
+        From `sanity.verdicts`, with ``network``.
+    scores, summary : pandas.DataFrame
+        From `saliency_scores.score_maps`, with ``network``, and `saliency_scores.by_cases`.
+    unfit : collection of (str, str, str)
+        Network, method and layer of what fails a sanity check.
+
+    Returns
+    -------
+    dict of str to str
+        ``saliency-sanity``, ``saliency-hits``, ``saliency-side`` and ``saliency-goal``.
+    """
+    kinds = verdicts.groupby(["network", "method", "layer"], sort=False)["verdict"].agg(set)
+    unclear = sum("unclear" in found and "unfit" not in found for found in kinds)
+    names = [
+        f"{kind_name(method, layer)} of the {network}"
+        for network, method, layer in kinds.index
+        if (network, method, layer) in unfit
+    ]
+    sanity_text = (
+        f"Of {len(kinds)} kinds of maps, {len(names)} stay alike when the network forgets what it learned and are unfit"
+        + f"{': ' + ', '.join(names) if names else ''}; for {unclear} it is unclear."
+    )
+    if summary.empty:
+        nothing = "In this cohort the place of no lesion is known, so no map can be held against the truth."
+        return {"saliency-sanity": sanity_text} | dict.fromkeys(
+            ["saliency-hits", "saliency-side", "saliency-goal"], nothing
+        )
+    row = saliency_scores.goal(scores, summary, unfit)
+    same = (summary["network"] == row["network"]) & (summary["cases"] == row["cases"])
+    free = summary[same & (summary["method"] == saliency_scores.NETWORK_FREE)].iloc[0]
+    name = f"{kind_name(row['method'], row['layer'])} of the {row['network']}"
+    hits = (
+        f"{name} puts its most important voxels into the affected hippocampus {_interval(row, 'over_chance')} times as "
+        f"often as chance ({row['cases']}); the deviation from the mean control alone, without a network, "
+        f"{_interval(free, 'over_chance')} times."
+    )
+    side = (
+        f"The affected hippocampus is the more important one in {_interval(row, 'right_side')} of them "
+        f"(chance is 0.5); the deviation alone in {_interval(free, 'right_side')}."
+    )
+    goal = "That meets" if row["met"] else "That does not meet"
+    goal += " the goal of three times chance and the right side in 0.8 of the cases."
+    return {"saliency-sanity": sanity_text, "saliency-hits": hits, "saliency-side": side, "saliency-goal": goal}
