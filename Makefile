@@ -7,8 +7,9 @@ BIN := $(VENV)/bin
 
 .PHONY: book test lint lab lock clean
 
+# Exit status 3: all done, but some participants were left out and named.
 book: $(VENV)/installed
-	$(BIN)/python -m tle_utils run --profile $(PROFILE) --cohort $(COHORT) --workers $(WORKERS)
+	$(BIN)/python -m tle_utils run --profile $(PROFILE) --cohort $(COHORT) --workers $(WORKERS) || test $$? -eq 3
 	$(BIN)/python -m tle_utils book --profile $(PROFILE) --cohort $(COHORT)
 
 test: $(VENV)/installed

@@ -1,4 +1,4 @@
-"""Command line: ``python -m tle_utils run|fetch|book|status``."""
+"""Command line: ``python -m tle_utils run|fetch|book|status|benchmark``."""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ class _Parser(argparse.ArgumentParser):
 def _run(args):
     from tle_utils.run import run_chain
 
-    return run_chain(args.profile, args.cohort, args.set, args.workers)
+    return run_chain(args.profile, args.cohort, args.set, args.workers, args.scheduler)
 
 
 def _fetch(args):
@@ -37,12 +37,25 @@ def _status(args):
     return 0
 
 
+def _benchmark_preprocessing(args):
+    from tle_utils.preprocessing_benchmark import benchmark_preprocessing
+
+    return benchmark_preprocessing(args.only, args.n, args.workers, args.ants_python)
+
+
+def _positive(text):
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
 def _parser():
     parser = _Parser(prog="python -m tle_utils", description="Run the notebooks, fetch the data, build the book.")
-    commands = parser.add_subparsers(required=True, metavar="run | fetch | book | status")
+    commands = parser.add_subparsers(required=True, metavar="run | fetch | book | status | benchmark")
 
-    def command(name, function, text):
-        added = commands.add_parser(name, help=text, description=text)
+    def command(name, function, text, group=commands):
+        added = group.add_parser(name, help=text, description=text)
         added.set_defaults(function=function)
         return added
 
@@ -55,12 +68,27 @@ def _parser():
     for added in (run, status):
         text = "set a parameter, for example 04_deep_model.max_epochs=80; may be given more than once"
         added.add_argument("--set", action="append", default=[], metavar="NOTEBOOK.PARAMETER=VALUE", help=text)
-    run.add_argument("--workers", type=int, help="processes side by side; the results do not depend on it")
+    place = run.add_mutually_exclusive_group()
+    place.add_argument("--workers", type=int, help="processes side by side; the results do not depend on it")
+    text = "Dask scheduler whose workers take the participants and folds; they must see the same files"
+    place.add_argument("--scheduler", metavar="tcp://HOST:PORT", help=text)
     fetch = command("fetch", _fetch, "Download a cohort of data_manifest.yaml into downloads/ and check it.")
     fetch.add_argument("name", help="a cohort of data_manifest.yaml")
     fetch.add_argument("--only", help="table or images: only this part")
     fetch.add_argument("--limit", type=int, help="only the first N scans")
     fetch.add_argument("--mirror", help="web address or folder to take the files from")
+    benchmark = command("benchmark", None, "Measure speed and quality and compare them with their targets.")
+    tables = benchmark.add_subparsers(required=True, metavar="preprocessing")
+    text = "Preprocessing on the real scans of TLE_SHARED_DATA, a row a target."
+    preprocessing = command("preprocessing", _benchmark_preprocessing, text, tables)
+    text = "only this row; may be given more than once"
+    preprocessing.add_argument("--only", action="append", default=[], metavar="ROW", help=text)
+    preprocessing.add_argument(
+        "--n", type=_positive, default=8, help="scans of the rows that measure time (default: 8)"
+    )
+    preprocessing.add_argument("--workers", type=_positive, default=2, help="processes side by side (default: 2)")
+    text = "interpreter of an environment with antspyx, for the row that compares with ANTs (default: this one)"
+    preprocessing.add_argument("--ants-python", metavar="PATH", help=text)
     return parser
 
 
@@ -75,7 +103,8 @@ def main(argv=None):
     Returns
     -------
     int
-        Exit status: 0, 1 a notebook or the book failed, 2 bad input (one line on stderr), 130 interrupted.
+        Exit status: 0, 1 a notebook or the book failed or a target of a benchmark was missed, 2 bad input (one line on
+        stderr), 3 all done but participants were left out (a line each on stderr, and how many), 130 interrupted.
     """
     try:
         args = _parser().parse_args(argv)

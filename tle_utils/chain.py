@@ -1,6 +1,7 @@
 """The notebooks of the chain: their order, what each needs and what its result is made from."""
 
 import ast
+import csv
 import functools
 import hashlib
 import json
@@ -107,3 +108,25 @@ def chain():
     if not steps:
         raise TLEError("no notebook notebooks/NN_*.ipynb: restore the folder with git checkout")
     return steps
+
+
+def left_out(folders):
+    """Participants that notebooks left out, as written into ``failed.tsv`` of their results.
+
+    Parameters
+    ----------
+    folders : iterable of pathlib.Path
+        Folders of results, one a notebook.
+
+    Returns
+    -------
+    list of str
+        A line each: the participant and the reason.
+    """
+    lines = []
+    for path in (folder / "failed.tsv" for folder in folders):
+        if path.exists():
+            with open(path, encoding="utf-8", newline="") as file:
+                rows = csv.DictReader(file, delimiter="\t")
+                lines += [row["error"] or f"{row['participant_id']}: {row['flags']}" for row in rows]
+    return lines

@@ -378,9 +378,9 @@ def contact_sheet(pairs, *, y_mm=-24, columns=6):
     for axis, (label, t1w, grey) in zip(axes.flat, pairs, strict=False):
         planes = [np.asarray(nib.load(path).dataobj[:, cut, :], np.float32).T[::-1] for path in (t1w, grey)]
         axis.imshow(planes[0], cmap="gray")
-        axis.contour(
-            planes[1], levels=[0.5 * np.percentile(planes[1][planes[1] > 0], 95)], colors=["#E69F00"], linewidths=0.6
-        )
+        inside = planes[1][planes[1] > 0]
+        if inside.size:
+            axis.contour(planes[1], levels=[0.5 * np.percentile(inside, 95)], colors=["#E69F00"], linewidths=0.6)
         mark_sides(axis)
         axis.set_title(label, fontsize=8)
     plt.close(figure)

@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import hashlib
+import importlib.metadata
 import io
 import json
 import os
@@ -21,6 +22,7 @@ SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
 VOXEL_MM = (0.2, 6.0)
 FIELD_MM = (80.0, 600.0)
 BRAIN_ML = (500.0, 2200.0)
+NATIVE_SPACE, TEMPLATE_SPACE = 1, 4
 SMALL_TURN = np.cos(np.deg2rad(5))
 LARGE_TURN = np.cos(np.deg2rad(45))
 
@@ -191,7 +193,7 @@ def _replace(path, payload):
         raise TLEError(f"{path.name}: cannot be written ({error.strerror}): free space or change the folder") from error
 
 
-def write_image(path, data, affine):
+def write_image(path, data, affine, *, space=TEMPLATE_SPACE):
     """Write a NIfTI ``.nii.gz`` atomically; the same values give the same bytes.
 
     Parameters
@@ -202,6 +204,8 @@ def write_image(path, data, affine):
         Stored with its own data type.
     affine : numpy.ndarray
         Voxel to world, shape (4, 4).
+    space : int
+        NIfTI code of the space: `TEMPLATE_SPACE` or `NATIVE_SPACE`.
 
     Raises
     ------
@@ -209,8 +213,8 @@ def write_image(path, data, affine):
         When the folder cannot be written or the disk is full.
     """
     image = nib.Nifti1Image(data, affine)
-    image.set_sform(affine, code=4)
-    image.set_qform(affine, code=4)
+    image.set_sform(affine, code=space)
+    image.set_qform(affine, code=space)
     image.header.set_xyzt_units("mm")
     buffer = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, compresslevel=4, mtime=0) as file:
@@ -226,3 +230,14 @@ def write_text(path, text):
 def write_json(path, content):
     """Write a JSON file atomically, keys as given."""
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_description(folder):
+    """Write the ``dataset_description.json`` that BIDS asks of a folder of derivatives (`TLEError` if impossible)."""
+    content = {
+        "Name": "Grey-matter maps on the symmetric MNI152 2009a template",
+        "BIDSVersion": "1.9.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "tle-utils", "Version": importlib.metadata.version("tle-utils")}],
+    }
+    write_json(Path(folder) / "dataset_description.json", content)

@@ -1,10 +1,19 @@
-"""Run a function over subjects or folds, side by side, with progress."""
+"""Run a function over subjects or folds, side by side, with progress: on this machine or on a Dask cluster."""
 
+import itertools
+import os
 import sys
 import time
 import warnings
 
 from joblib import Parallel, delayed
+
+from tle_utils.errors import TLEError
+
+SCHEDULER = "TLE_SCHEDULER"
+"""Environment variable with the address of a Dask scheduler; unset or empty: processes of this machine."""
+
+WAIT_S = 60  # for the scheduler to answer and for its first worker
 
 
 def _clock(seconds):
@@ -54,6 +63,88 @@ class Progress:
             print(text, flush=True)
 
 
+def connect(address):
+    """Connect to a Dask scheduler.
+
+    Parameters
+    ----------
+    address : str
+        For example ``tcp://127.0.0.1:8786``.
+
+    Returns
+    -------
+    distributed.Client
+        To be closed by the caller.
+
+    Raises
+    ------
+    TLEError
+        The scheduler does not answer, has no workers, or has workers of several threads: networks and random numbers
+        are seeded by process, so that side by side in one process they would not give the same bytes twice.
+    """
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout=WAIT_S, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise TLEError(
+            f"--scheduler {address}: no Dask scheduler answers there: start one with 'dask scheduler'"
+        ) from error
+    try:
+        client.wait_for_workers(1, timeout=WAIT_S)
+        threads = max(client.nthreads().values(), default=1)
+    except TimeoutError as error:
+        client.close()
+        raise TLEError(
+            f"--scheduler {address}: it has no workers: start some with 'dask worker {address} --nthreads 1'"
+        ) from error
+    if threads > 1:
+        client.close()
+        raise TLEError(
+            f"--scheduler {address}: a worker has {threads} threads: start workers with --nthreads 1 --nworkers N"
+        )
+    return client
+
+
+def _side_by_side(function, items, workers):
+    """Yield the results in order, from processes of this machine."""
+    pool = Parallel(n_jobs=workers, backend="loky" if workers > 1 else "sequential", return_as="generator")
+    with warnings.catch_warnings():
+        # joblib renews a worker that has grown; nothing is lost by it.
+        warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
+        yield from pool(delayed(function)(item) for item in items)
+
+
+def _on_cluster(function, items, address):
+    """Yield the results in order, from the workers of a Dask scheduler.
+
+    Two items a worker are on their way at a time, and a result is fetched as soon as it is there: memory stays flat
+    and the death of a worker costs only what it was working on, which goes to another worker.
+    """
+    from distributed import as_completed
+
+    with connect(address) as client, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sending large graph")
+        running = as_completed(loop=client.loop, with_results=True)
+        places, results, following = {}, {}, 0
+        waiting = enumerate(items)
+
+        def send():
+            free = 2 * len(client.nthreads()) - len(places)
+            for place, item in itertools.islice(waiting, max(1, free)):
+                future = client.submit(function, item, pure=False)
+                places[future] = place
+                running.add(future)
+
+        send()
+        for future, result in running:
+            results[places.pop(future)] = result
+            send()
+            while following in results:
+                yield results.pop(following)
+                following += 1
+
+
 def run_parallel(function, items, *, label, workers=1):
     """Call a function on every item in worker processes and return the results in order.
 
@@ -66,21 +157,25 @@ def run_parallel(function, items, *, label, workers=1):
     label : str
         Shown in the progress lines.
     workers : int
-        Processes side by side. The result does not depend on it.
+        Processes side by side; not used where the environment variable ``TLE_SCHEDULER`` names a Dask scheduler, whose
+        workers must see the same files under the same paths. The result does not depend on either.
 
     Returns
     -------
     list
         ``[function(item) for item in items]``.
+
+    Raises
+    ------
+    TLEError
+        The Dask scheduler cannot be used (see `connect`).
     """
     items = list(items)
     progress = Progress(len(items), label)
+    address = os.environ.get(SCHEDULER)
+    found = _on_cluster(function, items, address) if address else _side_by_side(function, items, workers)
     results = []
-    pool = Parallel(n_jobs=workers, backend="loky" if workers > 1 else "sequential", return_as="generator")
-    with warnings.catch_warnings():
-        # joblib renews a worker that has grown; nothing is lost by it.
-        warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
-        for result in pool(delayed(function)(item) for item in items):
-            results.append(result)
-            progress.step()
+    for result in found:
+        results.append(result)
+        progress.step()
     return results

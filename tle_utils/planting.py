@@ -12,22 +12,24 @@ from nibabel import affines
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from tle_utils import atlas
+from tle_utils import atlas, atrophy, images
 from tle_utils.errors import TLEError
 from tle_utils.fields import bspline_basis, smooth_field
 from tle_utils.parallel import run_parallel
 
+MODEL = "2"  # part of the name of every planted scan: raise it when planting changes
 ORIENTATIONS = ("RAS", "LAS", "LPI", "PSR")
 EDGE_MM = 1.5  # smoothness of a planted loss in a map
+BOX_MM, FLUID_MM, STILL = 12, 8, 0.02  # around the hippocampus; reach of fluid that grows; voxels not worth moving
 MAP_MAXIMUM = 5  # a modulated grey-matter map stays below this, a T1w does not
 
 
 def plant_atrophy(image, side, effect, *, hippocampus=None):
     """Take away a known part of the hippocampus of one side.
 
-    A grey-matter map loses the fraction in place, with smooth edges. In a T1w the outer layer of the hippocampus, first
-    where it borders on cerebrospinal fluid, turns into fluid, so that the grey matter inside `hippocampus` drops by
-    the fraction while its neighbours keep theirs.
+    A grey-matter map loses the fraction in place, with smooth edges. In a T1w the hippocampus shrinks by the fraction,
+    the cerebrospinal fluid beside it takes the room, and the neighbours move but keep their volume (see
+    `tle_utils.atrophy`).
 
     Parameters
     ----------
@@ -45,7 +47,7 @@ def plant_atrophy(image, side, effect, *, hippocampus=None):
     planted : nibabel.Nifti1Image
         float32, same grid and orientation as `image`.
     truth : nibabel.Nifti1Image
-        uint8, 1 where the image was changed, 0 elsewhere.
+        uint8, 1 where a map was changed, or in the hippocampus of a T1w as it was before; 0 elsewhere.
 
     Raises
     ------
@@ -63,8 +65,8 @@ def plant_atrophy(image, side, effect, *, hippocampus=None):
         loss = _map_loss(data, image.affine, side, effect)
         planted = data * (1 - loss)
     else:
-        loss, fluid = _t1w_loss(data, image.affine, _carry(hippocampus, image), side, effect)
-        planted = data + loss * (fluid - data)
+        mask = _carry(hippocampus, image)
+        planted, loss = _shrunk(data, image.affine, mask, side, effect)[0], mask > 0.5
     truth = nib.Nifti1Image((loss > 0).astype(np.uint8), image.affine)
     return nib.Nifti1Image(planted.astype(np.float32), image.affine), truth
 
@@ -118,8 +120,8 @@ def _centre(mask):
     return [profile @ np.arange(len(profile)) / profile.sum() for profile in profiles]
 
 
-def _t1w_loss(data, affine, mask, side, effect):
-    """Fraction of each voxel that turns into fluid, and the intensity of the fluid."""
+def _t1w_box(data, affine, mask, side):
+    """Box around the hippocampus of a T1w, and in it the shares of hippocampal tissue and of fluid that may grow."""
     if (mask > 0.5).sum() < 50:
         raise TLEError("hippocampus mask is nearly empty on the image's grid: give the mask of the same participant")
     centre = affines.apply_affine(affine, _centre(mask > 0.5))[0]
@@ -128,7 +130,7 @@ def _t1w_loss(data, affine, mask, side, effect):
         raise TLEError(f"hippocampus mask lies {centre - middle:+.0f} mm from the middle: not on the {side} side")
     size = affines.voxel_sizes(affine)
     place = ndimage.find_objects((mask > 0.05).astype(np.uint8))[0]
-    margin = np.ceil(10 / size).astype(int)
+    margin = np.ceil(BOX_MM / size).astype(int)
     box = tuple(
         slice(max(0, s.start - m), min(n, s.stop + m)) for s, m, n in zip(place, margin, data.shape, strict=True)
     )
@@ -137,24 +139,26 @@ def _t1w_loss(data, affine, mask, side, effect):
     around = ndimage.distance_transform_edt(~body, sampling=size)
     grey = np.median(local[body])
     ring = local[(around > 0) & (around < 10) & (local > 0)]
-    fluid = np.percentile(ring, 3) if ring.size else grey
-    if fluid >= grey:
+    dark = np.percentile(ring, 3) if ring.size else grey
+    if dark >= grey:
         raise TLEError("nothing around the hippocampus is darker than it is: give a T1w and a mask in its native space")
-    dark = (local < (grey + fluid) / 2) & (local > 0) & ~body & (around < 4)
-    to_fluid = ndimage.distance_transform_edt(~dark, sampling=size) if dark.any() else np.zeros_like(around)
-    order = ndimage.distance_transform_edt(body, sampling=size) + 0.5 * np.minimum(to_fluid, 6)
-    weight = part * np.clip((local - fluid) / (grey - fluid), 0, 1)
-    width = size.min()
-    found = _solve(
-        lambda depth: part * np.clip((depth - order) / width + 0.5, 0, 1), weight, effect, order.max() + width
-    )
-    texture = local - ndimage.gaussian_filter(local * body, 1) / np.maximum(
-        ndimage.gaussian_filter(body.astype(np.float32), 1), 1e-3
-    )
-    loss, value = np.zeros_like(data), np.zeros_like(data)
-    loss[box] = found
-    value[box] = np.clip(fluid + 0.5 * texture * body, 0, local)
-    return loss, value
+    tissue = np.clip((local - dark) / (grey - dark), 0, 1)
+    pure = np.clip((0.3 - tissue) / 0.2, 0, 1)
+    fluid = np.where((local > 0) & ~body, pure * np.exp(-0.5 * (around / FLUID_MM) ** 2), 0)
+    return box, part * tissue, fluid.astype(np.float32)
+
+
+def _shrunk(data, affine, mask, side, effect):
+    """A T1w whose hippocampus lost a fraction, with the box and `forward` of `atrophy.shrink`."""
+    box, structure, fluid = _t1w_box(data, affine, mask, side)
+    backward, forward = atrophy.shrink(structure, fluid, affines.voxel_sizes(affine), effect)
+    local = data[box]
+    moved = ndimage.map_coordinates(local, backward, order=3, mode="nearest", output=np.float32)
+    moved = np.clip(moved, local.min(), local.max())
+    still = np.abs(backward - np.indices(local.shape)).max(axis=0) < STILL
+    planted = data.copy()
+    planted[box] = np.where(still, local, moved)
+    return planted, box, forward
 
 
 def _solve(make_loss, weight, effect, high):
@@ -169,7 +173,7 @@ def _solve(make_loss, weight, effect, high):
     return make_loss(high).astype(np.float32)
 
 
-def make_phantom_t1w(out_dir, *, n, seed, workers=1):
+def make_phantom_t1w(out_dir, *, n, seed, workers=1, loss=(0.3, 0.5)):
     """Make brain-extracted T1w phantoms with a known deformation and hippocampal loss.
 
     The template's T1 loses part of one hippocampus (left, right, none in turn), is moved by a smooth known
@@ -186,14 +190,16 @@ def make_phantom_t1w(out_dir, *, n, seed, workers=1):
         Not negative; phantom i depends on the seed and i only.
     workers : int
         Processes side by side.
+    loss : tuple of float
+        Least and largest fraction of the hippocampus that a patient loses.
 
     Returns
     -------
     pandas.DataFrame
         ``participant_id, group, age, sex, site, mts, hippocampus_left, hippocampus_right`` (ml, in the true map),
         ``image, image_kind`` (``t1w``) and of the truth ``true_side, effect`` (fraction of the prior's hippocampal
-        grey matter that is lost), ``orientation, true_map`` (path of the modulated grey matter: template prior, less
-        the loss, times the Jacobian of the deformation) and ``true_mask`` (path).
+        grey matter that is lost), ``orientation, true_map`` (path of the modulated grey matter: template prior times
+        the Jacobian of the loss and of the deformation) and ``true_mask`` (path of the hippocampus that shrank).
 
     Raises
     ------
@@ -203,15 +209,16 @@ def make_phantom_t1w(out_dir, *, n, seed, workers=1):
     for name, value, least in (("n", n, 1), ("seed", seed, 0), ("workers", workers, 1)):
         if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
             raise TLEError(f"{name}={value!r}: give a whole number, {least} or more")
+    if not 0 < min(loss) <= max(loss) < 1:
+        raise TLEError(f"loss={loss!r}: give two fractions above 0 and below 1")
     out_dir = Path(out_dir).resolve()
     out_dir.mkdir(parents=True, exist_ok=True)
-    job = functools.partial(_t1w_phantom, out_dir=out_dir, seed=seed)
+    job = functools.partial(_t1w_phantom, out_dir=out_dir, seed=seed, loss=tuple(loss))
     table = pd.DataFrame(run_parallel(job, range(n), label="T1w phantoms", workers=workers))
     table["mts"] = table["mts"].astype("boolean")
     paths = ["image", "true_map", "true_mask"]
-    temporary = out_dir / f".{os.getpid()}-truth.tsv"
-    table.assign(**{c: table[c].map(os.path.basename) for c in paths}).to_csv(temporary, sep="\t", index=False)
-    os.replace(temporary, out_dir / "truth.tsv")
+    named = table.assign(**{column: table[column].map(os.path.basename) for column in paths})
+    images.write_text(out_dir / "truth.tsv", named.to_csv(sep="\t", index=False))
     return table
 
 
@@ -248,33 +255,33 @@ def _inverse(shift, step=3):
     ]
 
 
-def _save(path, data, affine):
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    nib.save(nib.Nifti1Image(data, affine), temporary)
-    os.replace(temporary, path)
+def _save(path, data, affine, space=images.TEMPLATE_SPACE):
+    images.write_image(path, data, affine, space=space)
     return str(path)
 
 
-def _t1w_phantom(index, out_dir, seed):
+def _t1w_phantom(index, out_dir, seed, loss):
     """Make one T1w phantom and return its row."""
     rng = np.random.default_rng([seed, 3, index])
     group, orientation = ("left", "right", "control")[index % 3], ORIENTATIONS[index % len(ORIENTATIONS)]
-    age, sex, effect = round(rng.uniform(18, 65), 1), "FM"[rng.integers(2)], round(rng.uniform(0.3, 0.5), 3)
+    age, sex, effect = round(rng.uniform(18, 65), 1), "FM"[rng.integers(2)], round(rng.uniform(*loss), 3)
     shift = _random_shift(rng)
     turn = Rotation.from_euler("xyz", rng.uniform(-6, 6, 3), degrees=True).as_matrix()
     move = rng.uniform(-5, 5, 3)
     bias = np.exp(0.12 * _random_field(rng, 60))
     t1w = 1000 * atlas.template().get_fdata(dtype=np.float32)
     grey = atlas.tissue_priors()["GM"]
-    loss = np.zeros_like(grey)
+    change, place = np.ones_like(grey), np.indices(atlas.SHAPE, np.float32)
+    mask = np.zeros(atlas.SHAPE, bool)
     if group != "control":
-        mask = atlas.region_mask("hippocampus", group).astype(np.float32)
-        loss, fluid = _t1w_loss(t1w, atlas.AFFINE, mask, group, effect)
-        t1w = t1w + loss * (fluid - t1w)
-        effect = float((grey * loss * mask).sum() / (grey * mask).sum())
+        mask = atlas.region_mask("hippocampus", group)
+        t1w, box, forward = _shrunk(t1w, atlas.AFFINE, mask.astype(np.float32), group, effect)
+        change[box] = atrophy.volume_change(forward)
+        place[(slice(None), *box)] += forward - np.indices(change[box].shape)
+        effect = float(1 - (grey * change)[mask].sum() / grey[mask].sum())
     else:
         effect = 0.0
-    true_map = grey * (1 - loss) * _jacobian(shift)
+    true_map = grey * change * ndimage.map_coordinates(_jacobian(shift), place, order=1, mode="nearest")
     source = np.indices(atlas.SHAPE, np.float32)
     source += np.stack(_inverse(shift))
     brain = ndimage.map_coordinates(atlas.brain_mask().astype(np.float32), source, order=1) > 0.5
@@ -298,11 +305,11 @@ def _t1w_phantom(index, out_dir, seed):
         "mts": group != "control",
         "hippocampus_left": volumes["left"],
         "hippocampus_right": volumes["right"],
-        "image": _save(out_dir / f"{name}_T1w.nii.gz", np.asarray(image.dataobj), image.affine),
+        "image": _save(out_dir / f"{name}_T1w.nii.gz", np.asarray(image.dataobj), image.affine, images.NATIVE_SPACE),
         "image_kind": "t1w",
         "true_side": "" if group == "control" else group,
         "effect": effect,
         "orientation": orientation,
         "true_map": _save(out_dir / f"{name}_{space}_desc-true_label-GM_probseg.nii.gz", true_map, atlas.AFFINE),
-        "true_mask": _save(mask_path, (loss > 0).astype(np.uint8), atlas.AFFINE),
+        "true_mask": _save(mask_path, mask.astype(np.uint8), atlas.AFFINE),
     }

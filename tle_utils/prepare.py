@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from tle_utils import atlas, phantom, planting
+from tle_utils import atlas, images, phantom, planting
 from tle_utils.cohort import load_cohort
 from tle_utils.errors import TLEError
 from tle_utils.manifest import load_manifest
@@ -26,14 +26,21 @@ class Prepared(NamedTuple):
     ----------
     quality : pandas.DataFrame
         One row a figure of merit: how it lies over the participants.
+    subjects : pandas.DataFrame
+        One row a participant: orientation of the scan, whether it passed, figures of merit; empty where nothing was
+        preprocessed.
     overlays : list of tuple
-        ``(participant, T1w, grey matter)`` paths for the contact sheet; empty where there is no T1w.
+        ``(label, T1w, grey matter)`` of every participant with a T1w, for the contact sheet.
+    flagged : pandas.DataFrame
+        One row a participant with a flag or an error: what became of it, and the reason.
     failed : pandas.DataFrame
         Participants that were left out, and why.
     """
 
     quality: pd.DataFrame
+    subjects: pd.DataFrame
     overlays: list
+    flagged: pd.DataFrame
     failed: pd.DataFrame
 
 
@@ -56,20 +63,25 @@ def _phantom(entry, folder, limit, knobs, seed, workers):
 
 
 def _plant_one(person, folder, effect):
-    """Plant a hippocampal loss into one scan and return the path of the new scan; controls keep theirs."""
-    if person["group"] == "control":
-        return person["image"]
-    target = folder / f"{person['participant_id']}_desc-planted{person['group']}{round(100 * effect)}_T1w.nii.gz"
+    """Plant a hippocampal loss into one scan: the path of the new scan and "", or "" and a line that says why not.
+
+    Controls keep their scan; a scan that was planted before by the same code is kept.
+    """
+    name, side, size = person["participant_id"], person["group"], f"{effect:g}".replace(".", "p")
+    target = folder / f"{name}_desc-planted{side}{size}v{planting.MODEL}_T1w.nii.gz"
+    if side == "control":
+        return person["image"], ""
     if not target.exists():
         from tle_utils import preprocessing
 
-        mask = atlas.region_mask("hippocampus", person["group"]).astype(np.float32)
-        native = preprocessing.labels_to_native(person["image"], mask)
-        planted, _ = planting.plant_atrophy(nib.load(person["image"]), person["group"], effect, hippocampus=native)
-        partial = target.with_name(f".{os.getpid()}-{target.name}")
-        planted.to_filename(partial)
-        os.replace(partial, target)
-    return str(target)
+        try:
+            native = preprocessing.labels_to_native(person["image"], atlas.region_mask("hippocampus", side))
+            planted, _ = planting.plant_atrophy(nib.load(person["image"]), side, effect, hippocampus=native)
+            data = planted.get_fdata(dtype=np.float32)
+            images.write_image(target, data, planted.affine, space=images.NATIVE_SPACE)
+        except TLEError as error:
+            return "", f"{name}: {error}"
+    return str(target), ""
 
 
 def _planted(entry, folder, limit, seed, workers):
@@ -86,7 +98,8 @@ def _planted(entry, folder, limit, seed, workers):
     base = _first(base, limit)
     folder.mkdir(parents=True, exist_ok=True)
     job = functools.partial(_plant_one, folder=folder, effect=entry.effect)
-    base["image"] = run_parallel(job, base.to_dict("records"), label="planting", workers=workers)
+    planted = run_parallel(job, base.to_dict("records"), label="planting", workers=workers)
+    base["image"], base["error"] = zip(*planted, strict=True)
     return base.assign(true_loss=np.where(base["group"] == "control", np.nan, entry.effect))
 
 
@@ -110,7 +123,8 @@ def prepare(cohort, folder, *, limit, modulate, fwhm_mm, seed, workers, **knobs)
     cohort : str
         Name in the manifest.
     folder : path-like
-        Gets ``participants.tsv``, ``maps/`` and, where preprocessing ran, ``maps/qc.tsv``.
+        Gets ``participants.tsv``, ``failed.tsv`` (who was left out, and why), ``maps/`` and, where preprocessing ran,
+        ``maps/qc.tsv``.
     limit : int
         Participants a class at most; 0 takes all.
     modulate : bool
@@ -136,12 +150,17 @@ def prepare(cohort, folder, *, limit, modulate, fwhm_mm, seed, workers, **knobs)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     table = _scans(cohort, folder, limit, knobs, seed, workers)
+    unplanted = table[table["error"] != ""] if "error" in table else table[:0].assign(error="")
+    table = table.drop(index=unplanted.index).drop(columns="error", errors="ignore")
+    if table.empty:
+        raise TLEError(f"{cohort}: no scan could be planted: {unplanted['error'].iloc[0]}")
     ready = (table["image_kind"] == "gm").all() and table["image"].map(
         lambda path: Path(path).parent.name == "maps"
     ).all()
     if ready and not fwhm_mm:
         done = table.assign(map=table["image"].map(os.path.basename), passed=True, flags="", error="")
-        merits = pd.DataFrame()
+        quality = merits = pd.DataFrame()
+        images.write_description(folder / "maps")
     else:
         from tle_utils import preprocessing
 
@@ -153,13 +172,20 @@ def prepare(cohort, folder, *, limit, modulate, fwhm_mm, seed, workers, **knobs)
         merits = _merits(quality)
         done = table.drop(columns=["hippocampus_left", "hippocampus_right"]).merge(quality, on="participant_id")
     kept = done[done["passed"]].reset_index(drop=True)
+    failed = pd.concat([unplanted.assign(flags=""), done[~done["passed"]]])[["participant_id", "error", "flags"]]
     if kept.empty:
-        raise TLEError(f"{cohort}: no participant passed preprocessing: {done['error'].iloc[0]}")
+        raise TLEError(f"{cohort}: no participant passed preprocessing: {(failed['error'] + failed['flags']).iloc[0]}")
+    images.write_text(folder / "failed.tsv", failed.to_csv(sep="\t", index=False))
     kept = kept.reindex(columns=[*COLUMNS, "map"]).assign(map=[f"maps/{name}" for name in kept["map"]])
-    partial = folder / f".{os.getpid()}-participants.tsv"
-    kept.to_csv(partial, sep="\t", index=False, float_format="%.6g")
-    os.replace(partial, folder / "participants.tsv")
-    return Prepared(merits, _overlays(folder, kept), done.loc[~done["passed"], ["participant_id", "error", "flags"]])
+    images.write_text(folder / "participants.tsv", kept.to_csv(sep="\t", index=False, float_format="%.6g"))
+    made = done[done["map"] != ""]
+    return Prepared(
+        merits,
+        _subjects(quality),
+        _overlays(folder, made),
+        _flagged(pd.concat([unplanted.assign(flags="", passed=False), done])),
+        failed.reset_index(drop=True),
+    )
 
 
 def _merits(quality):
@@ -168,13 +194,29 @@ def _merits(quality):
     return summary[["min", "50%", "max"]].rename(columns={"50%": "median"}).rename_axis("figure of merit").round(3)
 
 
-def _overlays(folder, kept):
-    scans = [
-        (person, folder / "maps" / f"{person}_space-{atlas.SPACE}_desc-preproc_T1w.nii.gz")
-        for person in kept["participant_id"]
-    ]
-    maps = (folder / name for name in kept["map"])
-    return [(person, scan, grey) for (person, scan), grey in zip(scans, maps, strict=True) if scan.exists()]
+def _subjects(quality):
+    """Figures of merit of every participant; without the words, which `_flagged` has."""
+    if quality.empty:
+        return quality
+    return quality.drop(columns=["map", "flags", "error"]).set_index("participant_id").round(3)
+
+
+def _flagged(done):
+    """Participants with a flag or an error, and what became of them."""
+    found = done[(done["flags"] != "") | (done["error"] != "")]
+    became = np.where(found["passed"], "kept, look at it", "left out")
+    table = {"participant_id": found["participant_id"], "became": became, "reason": found["error"] + found["flags"]}
+    return pd.DataFrame(table).set_index("participant_id")
+
+
+def _overlays(folder, made):
+    """Label, T1w and map of every participant that has both; those left out are marked."""
+    found = []
+    for person, name, passed in zip(made["participant_id"], made["map"], made["passed"], strict=True):
+        scan = folder / "maps" / f"{person}_space-{atlas.SPACE}_desc-preproc_T1w.nii.gz"
+        if scan.exists():
+            found.append((person if passed else f"{person} (left out)", scan, folder / "maps" / name))
+    return found
 
 
 def describe(participants):

@@ -38,6 +38,7 @@ LIMITS = {
     "outside_fraction": (0.0, 0.02, "share of the brain outside the field of view"),
     "hippocampus_asymmetry": (-0.4, 0.4, "hippocampal asymmetry"),
 }
+FOLDED = (1e-4, 1e-3)  # share of the brain where the warp folds: worth a look, leaves the participant out
 REVIEW = ("hippocampus_asymmetry",)
 MAP_LIMITS = ("gm_correlation", "gm_ml", "hippocampus_asymmetry", "outside_fraction")
 MODULATED_PREFIXES = ("mwp1", "mwc1", "smwc1", "smwp1", "m0wp1", "sm0wp1")
@@ -160,9 +161,9 @@ def _from_scan(image_path, options):
         "outside_fraction": found.outside_fraction,
     }
     flags = found.flags + _judge(qc, LIMITS)
-    if qc["jacobian_min"] <= 0:
-        folded = float((jacobian[inside] <= 0).mean())
-        flags.append(flag("folding", f"the warp folds in {folded:.2%} of the brain", folded > 0.001))
+    folded = float((jacobian[inside] <= 0).mean())
+    if folded > FOLDED[0]:
+        flags.append(flag("folding", f"the warp folds in {folded:.2%} of the brain", folded > FOLDED[1]))
     top = np.percentile(warped[inside], 99.9)
     t1w = np.clip(warped / max(top, 1e-6) * 255, 0, 255).astype(np.uint8)
     clock.lap("to_template")
@@ -207,9 +208,9 @@ def preprocess(image_path, out_dir, participant_id, options=None, image_kind="t1
     Returns
     -------
     dict
-        ``map``, ``json`` and ``t1w`` (paths; ``t1w`` is None for a ready map), ``passed`` (bool), ``flags`` (list of
-        dict with ``name``, ``reason``, ``fails``), ``qc`` (dict of numbers), ``times`` (seconds per stage; ml, mm and
-        correlations elsewhere) and ``cached`` (bool).
+        ``map``, ``json`` and ``t1w`` (paths; ``t1w`` is None for a ready map), ``orientation`` (axes of the input, for
+        example ``LAS``), ``passed`` (bool), ``flags`` (list of dict with ``name``, ``reason``, ``fails``), ``qc``
+        (dict of numbers), ``times`` (seconds per stage; ml, mm and correlations elsewhere) and ``cached`` (bool).
 
     Raises
     ------
@@ -243,6 +244,7 @@ def preprocess(image_path, out_dir, participant_id, options=None, image_kind="t1
         "description": "Grey-matter map on the template grid",
         "space": atlas.SPACE,
         **source,
+        "orientation": "".join(nib.aff2axcodes(nib.load(path).affine)),
         "modulated": modulated,
         "options": wanted,
         "versions": _versions(),
@@ -262,6 +264,7 @@ def _result(folder, sidecar, cached):
         "map": paths["map"],
         "json": Path(str(paths["map"]).replace(".nii.gz", ".json")),
         "t1w": paths.get("t1w"),
+        "orientation": sidecar["orientation"],
         "passed": sidecar["passed"],
         "flags": sidecar["flags"],
         "qc": sidecar["qc"],
@@ -272,7 +275,7 @@ def _result(folder, sidecar, cached):
 
 def _one(item, out_dir, options):
     participant_id, image, image_kind = item
-    row = {"participant_id": participant_id, "map": "", "passed": False, "flags": "", "error": ""}
+    row = {"participant_id": participant_id, "map": "", "passed": False, "flags": "", "error": "", "orientation": ""}
     try:
         done = preprocess(image, out_dir, participant_id, options, image_kind)
     except Exception as error:  # one bad scan must not stop the cohort
@@ -280,7 +283,7 @@ def _one(item, out_dir, options):
         prefix = "" if isinstance(error, TLEError) else f"{type(error).__name__}: "
         return {**row, "error": f"{participant_id}: {prefix}{text}"}
     row["map"] = done["map"].relative_to(out_dir).as_posix()
-    row["passed"] = done["passed"]
+    row["passed"], row["orientation"] = done["passed"], done["orientation"]
     row["flags"] = "; ".join(f["reason"] for f in done["flags"])
     return {**row, **done["qc"]}
 
@@ -293,7 +296,7 @@ def preprocess_cohort(table, out_dir, options=None, workers=1):
     table : pandas.DataFrame
         Columns ``participant_id``, ``image`` (path) and ``image_kind`` (``t1w`` or ``gm``).
     out_dir : str or pathlib.Path
-        Derivatives folder; ``qc.tsv`` is written into it.
+        Derivatives folder; ``qc.tsv`` and ``dataset_description.json`` are written into it.
     options : PreprocessingOptions, optional
         How to make the maps.
     workers : int
@@ -303,7 +306,7 @@ def preprocess_cohort(table, out_dir, options=None, workers=1):
     -------
     pandas.DataFrame
         One row a participant in the order of `table`: ``participant_id``, ``map`` (relative to `out_dir`, "" if
-        none), ``passed``, ``flags`` (text), ``error`` (one line or ""), figures of merit.
+        none), ``passed``, ``flags`` (text), ``error`` (one line or ""), ``orientation``, figures of merit.
 
     Raises
     ------
@@ -311,6 +314,7 @@ def preprocess_cohort(table, out_dir, options=None, workers=1):
         When `out_dir` cannot be written.
     """
     out_dir = Path(out_dir)
+    images.write_description(out_dir)
     columns = ["participant_id", "image", "image_kind"]
     items = list(table[columns].itertuples(index=False, name=None))
     work = functools.partial(_one, out_dir=out_dir, options=options or PreprocessingOptions())

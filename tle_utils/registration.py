@@ -3,10 +3,14 @@
 All scans here are arrays on a 1 mm RAS grid; all transforms are in world coordinates (RAS, mm).
 """
 
+import contextlib
+import ctypes
 import dataclasses
 import functools
 import io
+import os
 import re
+import sys
 import tempfile
 from pathlib import Path
 
@@ -25,7 +29,10 @@ FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
 MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
 BRAIN_CENTRE = np.array([0.0, -18.0, 10.0])
 TOP_TO_CENTRE_MM = 78.0
-ITERATIONS = {1: "60x30x10", 2: "60x30", 4: "60"}
+ITERATIONS = {1: "60x30x10", 2: "60x60", 4: "60"}
+# Smoothing of each step and of the whole warp: little, so that the warp follows a small hippocampus, and no folding.
+# With 60x30 and 2.5 and 0.7 voxels less of a planted asymmetry was recovered.
+SMOOTH, SMOOTH_ROUGH = "1.5vox 0.4vox", "2.5vox 0.7071vox"
 
 
 @functools.cache
@@ -68,6 +75,23 @@ def to_sitk(volume, affine):
     return image
 
 
+@contextlib.contextmanager
+def _silent():
+    """Let nothing through that C code prints by itself ("LINE SEARCH FAILED", at the end of a good optimisation)."""
+    flush = ctypes.CDLL(None).fflush
+    sys.stdout.flush()
+    flush(None)
+    kept = os.dup(1)
+    try:
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), 1)
+        yield
+    finally:
+        flush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 def _greedy(command, matrices=None, **images):
     """Run Greedy on one thread with a fixed seed; `matrices` are put into temporary files."""
     greedy, log = Greedy3D(), io.StringIO()
@@ -76,7 +100,8 @@ def _greedy(command, matrices=None, **images):
             path = Path(folder) / f"{name}.mat"
             np.savetxt(path, matrix, fmt="%.10g")
             command = re.sub(rf"\b{name}\b", str(path), command)
-        greedy.execute(f"{command} -threads 1 -seed 1 -V 0 -float", out=log, err=log, **images)
+        with _silent():
+            greedy.execute(f"{command} -threads 1 -seed 1 -V 0 -float", out=log, err=log, **images)
     return greedy
 
 
@@ -284,7 +309,7 @@ def deform(volume, affine, matrix, mm, *, masked, iterations=None, symmetric=Fal
     masked : bool
         Compare only inside the template's brain (for a whole head).
     iterations : str, optional
-        Iterations per level, coarse to fine, for example ``"40x10"``.
+        Iterations per level, coarse to fine, for example ``"40x10"``, for a rough and smooth warp.
     symmetric : bool
         Register the mirror image too and average both, so that a mirrored scan gives the mirrored result.
 
@@ -298,7 +323,8 @@ def deform(volume, affine, matrix, mm, *, masked, iterations=None, symmetric=Fal
     if masked:
         metric = "WNCC 2x2x2 -gm region"
         images["region"] = to_sitk(ndimage.binary_dilation(mask).astype(np.float32), grid)
-    command = f"-i fixed moving -it start -m {metric} -n {iterations or ITERATIONS[mm]} -s 2.5vox 0.7071vox -o result"
+    steps = f"-n {iterations} -s {SMOOTH_ROUGH}" if iterations else f"-n {ITERATIONS[mm]} -s {SMOOTH}"
+    command = f"-i fixed moving -it start -m {metric} {steps} -o result"
 
     def displacement(moving, start):
         found = _greedy(command, {"start": start}, **images, moving=to_sitk(*moving), result=None)["result"]

@@ -20,7 +20,8 @@ from pathlib import Path
 from doit.dependency import DatabaseException, Dependency, JsonDB
 from doit.task import Task
 
-from tle_utils.chain import chain, digest, sha256
+from tle_utils import parallel
+from tle_utils.chain import chain, digest, left_out, sha256
 from tle_utils.errors import TLEError
 from tle_utils.manifest import load_manifest, project_root
 from tle_utils.parameters import resolve, run_folder
@@ -284,18 +285,21 @@ def _write_run_card(run, started, ended):
     )
 
 
-def run_chain(profile, cohort, settings=(), workers=None):
+def run_chain(profile, cohort, settings=(), workers=None, scheduler=None):
     """Run what is out of date, in order; a notebook that needs a failed one is left out, the others go on.
 
     Parameters
     ----------
     profile, cohort, settings, workers
         See `tle_utils.parameters.resolve`.
+    scheduler : str, optional
+        Address of a Dask scheduler whose workers take the participants and folds, see `tle_utils.parallel`.
 
     Returns
     -------
     int
-        Exit status: 0, 1 (a notebook failed), 2 (only bad input), 130 (interrupted).
+        Exit status: 0, 1 (a notebook failed), 2 (only bad input), 3 (all done, but participants were left out: a line
+        each, and how many), 130 (interrupted).
 
     Raises
     ------
@@ -303,6 +307,9 @@ def run_chain(profile, cohort, settings=(), workers=None):
         Bad input before the first notebook, or the run folder is in use.
     """
     run = Run(profile, cohort, settings, workers)
+    if scheduler:
+        parallel.connect(scheduler).close()
+        os.environ[parallel.SCHEDULER] = scheduler
     shown = run.relative(run.folder)
     print(f"{shown}: {len(run.steps)} notebooks, {len(run.data)} data files", flush=True)
     with _lock(run.folder, shown):
@@ -318,7 +325,7 @@ def run_chain(profile, cohort, settings=(), workers=None):
             states[name] = "interrupted"
             _write_run_card(run, started, states)
             print(f"tle_utils: interrupted in {name}; the same command goes on from there", file=sys.stderr)
-    return _exit_status(states, kinds)
+    return _exit_status(states, kinds) or _left_out(run)
 
 
 def _run_step(run, name, label, states, kinds):
@@ -352,6 +359,16 @@ def _exit_status(states, kinds):
     counts = {state: list(states.values()).count(state) for state in ("failed", "not run")}
     print(f"tle_utils: {counts['failed']} failed, {counts['not run']} not run of {len(states)}", file=sys.stderr)
     return min(kinds)
+
+
+def _left_out(run):
+    """Name the participants that notebooks left out; exit status 3 if there are any, else 0."""
+    lines = left_out(run.folder / name for name in run.steps)
+    for line in lines:
+        print(f"tle_utils: {line}", file=sys.stderr)
+    if lines:
+        print(f"tle_utils: {len(lines)} participants failed and were left out; the others went on", file=sys.stderr)
+    return 3 if lines else 0
 
 
 def status_lines(profile, cohort, settings=()):

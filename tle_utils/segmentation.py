@@ -17,6 +17,7 @@ TISSUES = ("CSF", "GM", "WM")
 PRIOR_WEIGHT = 0.5
 NEIGHBOUR_WEIGHT = 0.6
 STEPS = 12
+TIGHT_BOX_MM = 6  # an extracted brain may come in a box without any margin
 NEIGHBOURS = ndimage.generate_binary_structure(3, 1).astype(np.float32)
 NEIGHBOURS[1, 1, 1] = 0
 NEIGHBOURS /= NEIGHBOURS.sum()
@@ -179,11 +180,15 @@ def _align_head(volume, affine, extracted):
     return registration.affine_alignment(volume, affine, start, extracted)
 
 
-def outside_fraction(matrix, shape, affine):
-    """Share of the template's brain that a map from template to scan puts outside the scan's field of view."""
+def outside_fraction(matrix, shape, affine, margin_mm=0):
+    """Share of the template's brain that a map from template to scan puts outside the scan's field of view.
+
+    What lies less than `margin_mm` outside does not count.
+    """
     points = nib.affines.apply_affine(atlas.AFFINE, np.argwhere(atlas.brain_mask())[::50])
     voxels = nib.affines.apply_affine(np.linalg.inv(affine) @ matrix, points)
-    return float(((voxels < -0.5) | (voxels > np.array(shape) - 0.5)).any(axis=1).mean())
+    margin = 0.5 + margin_mm / nib.affines.voxel_sizes(affine)
+    return float(((voxels < -margin) | (voxels > np.array(shape) - 1 + margin)).any(axis=1).mean())
 
 
 def segment(image_path, registration_mm=2):
@@ -212,7 +217,7 @@ def segment(image_path, registration_mm=2):
     volume, affine = images.to_ras(data, native_affine)
     clock.lap("read")
     matrix = _align_head(volume, affine, extracted)
-    outside = 0.0 if extracted else outside_fraction(matrix, data.shape, native_affine)
+    outside = outside_fraction(matrix, data.shape, native_affine, TIGHT_BOX_MM if extracted else 0)
     clock.lap("affine")
     if extracted:
         mask = volume > 1e-3 * volume.max()

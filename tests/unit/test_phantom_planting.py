@@ -59,28 +59,34 @@ def test_map_loses_the_fraction_on_the_right_side(side, codes, effect):
     assert 1 - canonical[1][region].sum() / canonical[0][region].sum() == pytest.approx(effect, abs=1e-3)
 
 
-@settings(max_examples=15, deadline=None)
-@given(side=SIDES, codes=CODES, effect=st.floats(0.1, 0.7))
-def test_t1w_loses_grey_matter_in_its_hippocampus_only(side, codes, effect):
+def fluid_ml(image):
+    """Volume of what is darker than the hippocampus, by its intensity between grey matter (80) and fluid (30)."""
+    data = image.get_fdata()
+    return np.clip((80 - data[data > 0]) / 50, 0, 1).sum() * 8 / 1000
+
+
+@settings(max_examples=10, deadline=None)
+@given(side=SIDES, codes=CODES, effect=st.floats(0.1, 0.6))
+def test_t1w_hippocampus_shrinks_and_fluid_takes_the_room(side, codes, effect):
     image, masks = head()
     turned = reoriented(image, codes)
     planted, truth = phantom.plant_atrophy(turned, side, effect, hippocampus=masks[side])
     changed = planted.get_fdata() != turned.get_fdata()
-    assert not (changed & (truth.get_fdata() == 0)).any()
     x = world_x(changed, turned.affine)
     assert (x < 0).all() if side == "left" else (x > 0).all()
     body = reoriented(masks[side], codes).get_fdata() > 0
-    assert not (changed & ~body).any()
-    grey = [np.clip((i.get_fdata()[body] - 30) / 50, 0, 1).sum() for i in (turned, planted)]
-    assert 1 - grey[1] / grey[0] == pytest.approx(effect, abs=0.06)
+    np.testing.assert_array_equal(truth.get_fdata() > 0, body)
+    gained = (fluid_ml(planted) - fluid_ml(turned)) / (effect * body.sum() * 8 / 1000)
+    assert 0.45 < gained < 1.2, "thin sheets of fluid lose contrast on voxels of 2 mm"
     straight, _ = phantom.plant_atrophy(image, side, effect, hippocampus=masks[side])
     np.testing.assert_allclose(nib.as_closest_canonical(planted).get_fdata(), straight.get_fdata(), atol=0.5)
 
 
-def test_t1w_fills_with_fluid_from_the_side_of_the_fluid():
+def test_t1w_gets_its_fluid_from_the_side_of_the_fluid():
     image, masks = head()
-    planted, truth = phantom.plant_atrophy(image, "left", 0.2, hippocampus=masks["left"])
-    z = affines.apply_affine(image.affine, np.argwhere(truth.get_fdata() > 0))[:, 2]
+    planted, _ = phantom.plant_atrophy(image, "left", 0.3, hippocampus=masks["left"])
+    darker = image.get_fdata() - planted.get_fdata() > 20
+    z = affines.apply_affine(image.affine, np.argwhere(darker))[:, 2]
     assert z.mean() > 0
     assert planted.get_fdata().min() >= 0
     assert planted.get_fdata().max() <= image.get_fdata().max()
@@ -136,7 +142,7 @@ def test_t1w_phantom_carries_its_truth(tmp_path):
     assert (tmp_path / "truth.tsv").exists()
 
 
-@pytest.mark.parametrize("bad", [{"n": -1}, {"n": 0}, {"seed": -2}, {"workers": 0}])
+@pytest.mark.parametrize("bad", [{"loss": (0.2, 1.0)}, {"n": -1}, {"n": 0}, {"seed": -2}, {"workers": 0}])
 def test_t1w_phantoms_refuse_bad_numbers(bad, tmp_path):
     with pytest.raises(TLEError, match=list(bad)[0]):
         phantom.make_phantom_t1w(tmp_path, **{"n": 1, "seed": 0, **bad})

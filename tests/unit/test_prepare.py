@@ -22,7 +22,8 @@ def test_later_chapters_find_a_map_for_everyone(phantom):
     assert people["group"].value_counts().to_dict() == {"control": 2, "left": 2, "right": 2}
     assert slices.load_slices(people["map"], [-24]).shape == (6, 160, 160, 1)
     assert str(folder) not in (folder / "participants.tsv").read_text()
-    assert made.failed.empty and made.quality.empty and not made.overlays
+    assert made.failed.empty and made.flagged.empty and made.quality.empty and not made.overlays
+    assert (folder / "maps" / "dataset_description.json").exists()
 
 
 def test_the_table_knows_what_was_planted(phantom):
@@ -95,4 +96,4 @@ def test_planted_sides_depend_on_the_seed_only(monkeypatch, tmp_path):
 
 
 def plant_nothing(person, folder, effect):
-    return person["image"]
+    return person["image"], ""

@@ -1,11 +1,12 @@
 import json
+import os
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 
-from tle_utils import atlas, registration, segmentation
+from tle_utils import atlas, images, registration, segmentation
 from tle_utils.errors import TLEError
 from tle_utils.preprocessing import PreprocessingOptions, map_name, preprocess, preprocess_cohort
 
@@ -37,25 +38,58 @@ def template_brain():
     return t1w * 1000, affine
 
 
-@pytest.mark.parametrize("codes", ["LAS", "PSR"])
-def test_left_lesion_ends_on_the_left_and_a_second_call_is_free(tmp_path, codes):
-    scan = save(tmp_path / "scan.nii.gz", *template_brain(), codes)
-    done = preprocess(scan, tmp_path / "out", "sub-01", QUICK)
+@pytest.fixture(scope="module")
+def lesion(tmp_path_factory):
+    """A scan with a left lesion, stored as PSR, and what preprocessing made of it."""
+    folder = tmp_path_factory.mktemp("lesion")
+    scan = save(folder / "scan.nii.gz", *template_brain(), "PSR")
+    return scan, folder / "out", preprocess(scan, folder / "out", "sub-01", QUICK)
+
+
+def test_left_lesion_ends_on_the_left(lesion):
+    done = lesion[2]
     assert done["passed"] and [f["name"] for f in done["flags"]] == ["hippocampus_asymmetry"]
+    assert done["orientation"] == "PSR"
     assert done["qc"]["hippocampus_asymmetry"] < -0.4
     assert done["qc"]["affine_determinant"] == pytest.approx(0.93**3, rel=0.05)
     assert done["qc"]["t1_correlation"] > 0.85
     written = nib.load(done["map"])
     assert atlas.on_template_grid(written) and written.header["sform_code"] == 4
-    before = done["map"].stat().st_mtime_ns
-    again = preprocess(scan, tmp_path / "out", "sub-01", QUICK)
-    assert again["cached"] and again["qc"] == done["qc"] and done["map"].stat().st_mtime_ns == before
     assert json.loads(done["json"].read_text())["input"] == "scan.nii.gz"
 
 
-def test_flipped_contrast_is_refused(tmp_path):
+@pytest.mark.parametrize("codes", ["RAS", "LAS", "LPI"])
+def test_another_order_of_the_voxels_gives_the_registration_the_same_scan(lesion, tmp_path, codes):
+    other = save(tmp_path / "scan.nii.gz", *template_brain(), codes)
+    (first, grid), (second, same) = (images.to_ras(*images.read_image(path)[:2]) for path in (lesion[0], other))
+    np.testing.assert_allclose(grid, same, atol=1e-4)
+    np.testing.assert_allclose(first, second, atol=0.5)
+
+
+def test_second_call_is_free(lesion):
+    scan, folder, done = lesion
+    before = done["map"].stat().st_mtime_ns
+    again = preprocess(scan, folder, "sub-01", QUICK)
+    assert again["cached"] and again["qc"] == done["qc"] and done["map"].stat().st_mtime_ns == before
+
+
+def test_registration_prints_nothing(capfd):
+    """C code of Greedy prints past Python's stdout."""
+    with registration._silent():
+        os.write(1, b"LINE SEARCH FAILED")
+    print("after")
+    assert capfd.readouterr().out == "after\n"
+
+
+def test_flipped_contrast_is_refused(tmp_path, monkeypatch):
+    """Registered as well as can be, so that only the contrast is wrong."""
     data, affine = template_brain()
     scan = save(tmp_path / "scan.nii.gz", np.where(data > 0, 1500 - data, 0), affine)
+    still = np.zeros((*registration.reference(4)[0].shape, 3), np.float32)
+    monkeypatch.setattr(segmentation, "_align_head", lambda *scan: affine @ np.linalg.inv(atlas.AFFINE))
+    monkeypatch.setattr(
+        registration, "deform", lambda v, a, matrix, *_, **__: registration.Alignment(matrix, still, still, 4)
+    )
     with pytest.raises(TLEError, match="give a T1w scan"):
         preprocess(scan, tmp_path / "out", "sub-01", QUICK)
 
