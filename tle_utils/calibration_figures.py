@@ -5,7 +5,8 @@ import plotly.graph_objects as go
 from matplotlib import pyplot as plt
 from plotly.subplots import make_subplots
 
-from tle_utils.figures import COLOURS, NAMES, mark_sides
+from tle_utils.brains import mark_sides
+from tle_utils.figures import COLOURS, NAMES
 
 GREY = "#7f7f7f"
 INTERVAL = "#bdbdbd"

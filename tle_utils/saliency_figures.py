@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from nilearn import plotting
 from plotly.subplots import make_subplots
 
-from tle_utils import figures, saliency_scores
+from tle_utils import brains, saliency_scores
 
 METHOD_NAMES = {
     "gradcam": "Grad-CAM",
@@ -77,7 +77,7 @@ def map_grid(rows, backgrounds, y_mm, title):
                 outline = saliency_scores.truth_slice(side, y_mm, 0)
                 if outline.any():
                     axis.contour(outline, levels=[0.5], colors="black", linewidths=0.7)
-            figures.mark_sides(axis)
+            brains.mark_sides(axis)
             axis.set_title(name, fontsize=9)
         line[0].text(-0.06, 0.5, label, rotation=90, va="center", ha="right", transform=line[0].transAxes, fontsize=9)
     figure.colorbar(shown, ax=axes, label="against  ←  explained class  →  for", shrink=0.7, ticks=[])
