@@ -86,7 +86,7 @@ def readable(results, metrics):
         interval = f" [{low:.2f}, {high:.2f}]" if np.isfinite(low) else ""
         return f"{value:.2f}{interval}" if np.isfinite(value) else "–"
 
-    out = results[[name for name in ("model", "subgroup", "n", "classes", "positive") if name in results]].copy()
+    out = results[[name for name in ("model", "by", "subgroup", "n", "classes", "positive") if name in results]].copy()
     for metric in metrics:
         out[metric] = [cell(row, metric) for _, row in results.iterrows()]
         if metric == "accuracy" and "accuracy_mean" in results:

@@ -232,6 +232,40 @@ def model_intervals(results, value="accuracy", *, chance=None, label=None):
     return figure.update_layout(height=140 + 42 * len(rows))
 
 
+def reliability(tables):
+    """Observed against predicted frequency, a colour a model; on the dotted line a probability means what it says.
+
+    Parameters
+    ----------
+    tables : dict of str to pandas.DataFrame
+        Name of the model to its `evaluation.reliability_table`.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        Error bars are Wilson's 95 % intervals.
+    """
+    figure = go.Figure(
+        go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dot", "color": "#7f7f7f"}, hoverinfo="skip")
+    )
+    figure.data[0].showlegend = False
+    for (name, table), colour in zip(tables.items(), SPLIT_COLOURS.values(), strict=False):
+        spread = {"array": table["ci_high"] - table["observed"], "arrayminus": table["observed"] - table["ci_low"]}
+        figure.add_scatter(
+            x=table["predicted"],
+            y=table["observed"],
+            error_y={"type": "data", "symmetric": False, **spread},
+            mode="lines+markers",
+            name=name,
+            line={"color": colour},
+            customdata=table["n"],
+            hovertemplate="said %{x:.2f}, was right %{y:.2f} (n = %{customdata})<extra></extra>",
+        )
+    figure.update_xaxes(title_text="Probability of the class that is called", range=[0, 1.02])
+    figure.update_yaxes(title_text="Share that is right", range=[0, 1.02])
+    return figure.update_layout(height=430, meta={"alt": "Reliability of the probabilities of each model"})
+
+
 def interval_text(metrics, metric):
     """A metric with its 95 % interval and n as text, for sentences.
 
