@@ -14,13 +14,13 @@ from tle_utils.models import keras
 
 PRESETS = {
     "book": {
-        "figure_2": {"standardise": True, "scaled": True, "noise": 1.0, "learning_rate": 3e-4, "batch_size": 16},
+        "figure_2": {"standardise": True, "scaled": True, "noise": 1.0, "learning_rate": 3e-4, "batch_size": 8},
         "figure_9": {
             "standardise": True,
             "scaled": True,
             "noise": 1.0,
             "learning_rate": 3e-4,
-            "batch_size": 16,
+            "batch_size": 8,
             "l2": 1e-4,
             "dropout": 0.2,
             "warm_up": 20,
