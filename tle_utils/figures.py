@@ -286,7 +286,9 @@ def interval_text(metrics, metric):
 
 
 def comparison_text(test):
-    """The outcome of `comparison.compare_models` as one sentence."""
+    """The outcome of `comparison.compare_models` as one sentence; where there is none, the reason."""
+    if test["reason"]:
+        return f"{test['model_a']} against {test['model_b']}: {test['reason']}."
     verdict = "a difference" if test["p_corrected"] < 0.05 else "no difference that stands out from chance"
     return (
         f"{test['model_a']} against {test['model_b']}: {test['metric'].replace('_', ' ')} "
