@@ -14,8 +14,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 
+from tle_utils import slices
 from tle_utils.errors import TLEError
-from tle_utils.predictions import CLASSES, assert_no_leak
+from tle_utils.predictions import CLASSES, assert_no_leak, fold_rows, refuse_twice
 
 VOLUMES = ["hippocampus_left", "hippocampus_right"]
 SVM_C = (0.01, 0.1, 1.0, 10.0)
@@ -47,10 +48,9 @@ def out_of_fold(participants, folds, model, predict):
     TLEError
         When a participant stands twice in the table or on two sides of a fold, or a training part has one class only.
     """
-    ids, groups = participants["participant_id"].to_numpy(str), participants["group"].to_numpy(str)
-    twice = participants["participant_id"].duplicated()
-    if twice.any():
-        raise TLEError(f"participant '{ids[twice][0]}' stands twice in the table: keep one row a participant")
+    people = participants[["participant_id", "group"]].astype(str)
+    ids, groups = people["participant_id"].to_numpy(str), people["group"].to_numpy(str)
+    refuse_twice(participants)
     classes = [name for name in CLASSES if name in groups]
     out = []
     for number, fold in enumerate(folds):
@@ -64,12 +64,8 @@ def out_of_fold(participants, folds, model, predict):
             known, p = predict(train, rows, number)
         full = np.zeros((len(rows), len(classes)))
         full[:, [classes.index(name) for name in known]] = p
-        part = pd.DataFrame({"participant_id": ids[rows], "group": groups[rows]})
-        part = part.assign(model=model, repeat=repeat, fold=label, split="test")
-        part.loc[len(test) :, "split"] = "validation"
-        part[[f"p_{name}" for name in classes]] = full
-        part["predicted"] = np.array(classes)[full.argmax(axis=1)]
-        out.append(part)
+        for split, here, values in (("test", test, full[: len(test)]), ("validation", validation, full[len(test) :])):
+            out.append(fold_rows(people, here, values, classes, model=model, repeat=repeat, fold=label, split=split))
     return pd.concat(out, ignore_index=True)
 
 
@@ -187,15 +183,11 @@ def asymmetry(participants, folds):
 
 
 def _linear_kernel(flat, train):
-    """Scalar products of all rows after standardising each voxel on the training rows, in blocks of voxels.
-
-    A voxel's standard deviation counts as at least a twentieth of the greatest one: outside the brain it is nearly
-    zero, and a division by it would let a few edge voxels rule the kernel.
-    """
+    """Scalar products of all rows after standardising each voxel on the training rows, in blocks of voxels."""
     deviation = np.concatenate(
         [flat[train, start : start + BLOCK].std(axis=0) for start in range(0, flat.shape[1], BLOCK)]
     )
-    deviation = np.maximum(deviation, deviation.max() / 20)
+    deviation = slices.floored(deviation)
     kernel = np.zeros((len(flat), len(flat)))
     for start in range(0, flat.shape[1], BLOCK):
         block = flat[:, start : start + BLOCK]
@@ -256,9 +248,7 @@ def _flat(x, participants):
     if len(x) != len(participants):
         raise TLEError(f"slices: {len(x)} images for {len(participants)} participants: load them from the same table")
     flat = np.asarray(x).reshape(len(x), -1)
-    bad = participants["participant_id"].to_numpy(str)[~np.isfinite(flat.sum(axis=1))]
-    if len(bad):
-        raise TLEError(f"slices: NaN or infinite values for {', '.join(bad[:5])}: preprocess these participants again")
+    slices.refuse_not_finite(flat, participants)
     even = participants["participant_id"].to_numpy(str)[np.ptp(flat, axis=1) == 0]
     if 0 < len(even) < len(flat):
         raise TLEError(f"slices: a constant image for {', '.join(even[:5])}: preprocess these participants again")

@@ -130,6 +130,30 @@ def clock(seconds):
     return "–" if seconds is None else str(datetime.timedelta(seconds=round(seconds)))
 
 
+EXAMPLE = {"participants": 1000, "folds": 10}  # for whom the table of costs is worked out
+
+
+def _costs(card):
+    """What each notebook took, a participant (and fold, where it has folds), and what that means for another cohort."""
+    n, rows = card.get("participants"), []
+    for name, entry in card["notebooks"].items():
+        parameters = entry.get("parameters", {})
+        if entry["seconds"] is None or not n or parameters.get("limit") is None and "n_splits" not in parameters:
+            continue
+        folds = parameters.get("n_splits", 1) * parameters.get("n_repeats", 1)
+        core_seconds = entry["seconds"] * parameters.get("workers", 1)
+        each = core_seconds / (n * folds)
+        asked = EXAMPLE["participants"] * (EXAMPLE["folds"] if "n_splits" in parameters else 1)
+        unit = "participant and fold" if "n_splits" in parameters else "participant"
+        rows.append((f"`{name}`", f"{each:.2f} s a {unit}", f"{each * asked / 3600:.1f} h"))
+    header = [
+        "notebook",
+        f"core time (n = {n})",
+        f"core time for {EXAMPLE['participants']} participants, {EXAMPLE['folds']} folds",
+    ]
+    return markdown_table(header, rows)
+
+
 def run_facts(card):
     """What the pages say of the run.
 
@@ -141,8 +165,8 @@ def run_facts(card):
     Returns
     -------
     dict
-        ``profile`` and ``cohort`` (Markdown), ``seed``, ``commit``, ``date``, ``computer``, ``total`` (h:mm:ss) and
-        ``times`` (a Markdown table with a row a notebook).
+        ``profile`` and ``cohort`` (Markdown), ``seed``, ``commit``, ``date``, ``computer``, ``total`` (h:mm:ss),
+        ``times`` and ``costs`` (Markdown tables with a row a notebook), ``memory`` and ``disk`` (GB, as text).
     """
     seconds = {name: entry["seconds"] for name, entry in card["notebooks"].items()}
     known = sum(value for value in seconds.values() if value is not None)
@@ -157,6 +181,8 @@ def run_facts(card):
         "computer": f"{card['cpus']} processor cores, {card['platform'].split('-')[0]}",
         "total": clock(known),
         "times": markdown_table(["notebook", "time (h:mm:ss)"], rows),
+        "costs": _costs(card),
+        **{name: f"{card[name]:.2g} GB" if card.get(name) else "–" for name in ("memory", "disk")},
     }
 
 

@@ -238,7 +238,7 @@ def compare_models(table_a, table_b, metric="accuracy", positive=None, n_train=N
         Positive class when the metric is a binary one.
     n_train : float, optional
         Participants trained on in a fold; by default those that are in no test and, where such rows are kept, no
-        validation row of the fold.
+        validation row of the fold. Where all others validate a member of an ensemble, all others train.
 
     Returns
     -------
@@ -260,7 +260,8 @@ def compare_models(table_a, table_b, metric="accuracy", positive=None, n_train=N
         kept = [
             table[table["split"] == "validation"].groupby(["repeat", "fold"]).size() for table in (table_a, table_b)
         ]
-        n_train = n - n_test - max((sizes.mean() for sizes in kept if len(sizes)), default=0)
+        sizes = [size.mean() for size in kept if len(size)]
+        n_train = n - n_test - max((size for size in sizes if size < n - n_test), default=0)
     test = corrected_ttest(*values, n_train, n_test)
     if evaluation.one_each(a):
         test |= dict.fromkeys(("ci_low", "ci_high", "t", "df", "p"), np.nan)

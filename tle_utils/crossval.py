@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from tle_utils import models, slices
 from tle_utils.errors import TLEError
 from tle_utils.parallel import run_parallel
-from tle_utils.predictions import CLASSES, assert_no_leak
+from tle_utils.predictions import CLASSES, assert_no_leak, fold_rows, refuse_twice
 from tle_utils.training import build_network, fold_inputs, train_fold
 
 
@@ -59,9 +60,7 @@ def make_folds(participants, n_splits, *, seed, n_repeats=1, validation_fraction
         or a class is too small to stand in the training, validation and test part of every fold.
     """
     groups = participants["group"].astype(str).to_numpy()
-    twice = participants["participant_id"][participants["participant_id"].duplicated()]
-    if len(twice):
-        raise TLEError(f"participant '{twice.iloc[0]}' stands twice in the table: keep one row a participant")
+    refuse_twice(participants)
     names, counts = np.unique(groups, return_counts=True)
     if len(names) < 2:
         raise TLEError(f"one class only ({', '.join(names) or 'empty table'}): classification needs two or more")
@@ -97,33 +96,73 @@ def make_folds(participants, n_splits, *, seed, n_repeats=1, validation_fraction
 
 
 @functools.cache
-def _code_version():
-    from importlib.metadata import version
-
-    source = "".join(map(inspect.getsource, (models, slices.flip, slices.voxel_scale, inspect.getmodule(train_fold))))
+def code_version(*sources):
+    """Checksum of the source of modules or functions and of the versions of Keras and TensorFlow (str)."""
+    source = "".join(map(inspect.getsource, sources))
     return hashlib.sha256((source + version("keras") + version("tensorflow")).encode()).hexdigest()
 
 
-def _key(x, groups, fold, training, seed):
+def fold_key(x, groups, fold, settings, seed, code):
+    """Checksum of all that the training of a fold depends on.
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        Input of all participants.
+    groups : sequence of str
+        Class of each participant.
+    fold : Fold
+        Who trains, validates and tests.
+    settings : pydantic.BaseModel
+        Options of the training.
+    seed : int
+        Seed of the training.
+    code : str
+        From `code_version`.
+
+    Returns
+    -------
+    str
+    """
     digest = hashlib.sha256()
-    digest.update(json.dumps([_code_version(), training.model_dump(), seed, fold.repeat, fold.fold]).encode())
+    digest.update(json.dumps([code, settings.model_dump(), seed, fold.repeat, fold.fold]).encode())
     digest.update(json.dumps(list(groups)).encode())
     for array in (fold.train, fold.validation, fold.test, x):
         digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()
 
 
-def _cached_fold(job):
-    x, groups, classes, fold, training, seed, path = job
-    key = _key(x, groups, fold, training, seed)
+def kept_fold(path, key, train):
+    """Stored result of a fold, trained anew where its key differs; written under a temporary name first.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The fold's ``.npz`` file.
+    key : str
+        From `fold_key`.
+    train : callable
+        Takes nothing, returns a dict of arrays.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+    """
     stored = read_fold(path)
     if stored is not None and str(stored["key"]) == key:
         return stored
-    result = train_fold(x, groups, classes, fold, training, seed) | {"key": np.asarray(key)}
+    result = train() | {"key": np.asarray(key)}
     partial = path.with_name(f".{path.stem}.{os.getpid()}.npz")
     np.savez(partial, **result)
     os.replace(partial, path)
     return result
+
+
+def _cached_fold(job):
+    x, groups, classes, fold, training, seed, path = job
+    code = code_version(models, slices, inspect.getmodule(train_fold))
+    key = fold_key(x, groups, fold, training, seed, code)
+    return kept_fold(path, key, lambda: train_fold(x, groups, classes, fold, training, seed))
 
 
 def read_fold(path):
@@ -178,9 +217,7 @@ def cross_validate(x, participants, folds, training, *, folder, seed, workers=1,
     TLEError
         Names the participants whose slices hold NaN or infinite values.
     """
-    bad = participants["participant_id"].to_numpy(str)[~np.isfinite(x.reshape(len(x), -1).sum(axis=1))]
-    if len(bad):
-        raise TLEError(f"slices: NaN or infinite values for {', '.join(bad[:5])}: preprocess these participants again")
+    slices.refuse_not_finite(x, participants)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     label = label or training.network
@@ -192,10 +229,7 @@ def cross_validate(x, participants, folds, training, *, folder, seed, workers=1,
     for fold, result in zip(folds, results, strict=True):
         marks = {"model": label, "repeat": fold.repeat, "fold": fold.fold}
         for split, rows in (("test", fold.test), ("validation", fold.validation)):
-            part = participants.iloc[rows][["participant_id", "group"]].assign(**marks, split=split)
-            part[[f"p_{name}" for name in classes]] = result[f"p_{split}"]
-            part["predicted"] = np.array(classes)[result[f"p_{split}"].argmax(axis=1)]
-            predictions.append(part)
+            predictions.append(fold_rows(participants, rows, result[f"p_{split}"], classes, split=split, **marks))
         epochs = np.arange(1, len(result["loss"]) + 1)
         names = ("loss", "val_loss", "accuracy", "val_accuracy")
         curve = pd.DataFrame({"epoch": epochs} | {name: result[name] for name in names}).assign(**marks)
@@ -210,12 +244,8 @@ def load_fold(path, network, n_classes, input_shape):
     ----------
     path : path-like
         From `fold_path`.
-    network : {"figure_2", "figure_9"}
-        Which network.
-    n_classes : int
-        Its outputs.
-    input_shape : tuple of int
-        Rows, columns and slices.
+    network, n_classes, input_shape
+        As in `training.build_network`.
 
     Returns
     -------

@@ -286,14 +286,19 @@ def interval_text(metrics, metric):
 
 
 def comparison_text(test):
-    """The outcome of `comparison.compare_models` as one sentence; where there is none, the reason."""
-    if test["reason"]:
-        return f"{test['model_a']} against {test['model_b']}: {test['reason']}."
+    """The outcome of `comparison.compare_models` as one sentence; where there is no test, the reason."""
+    gain = f"{test['model_a']} against {test['model_b']}: {test['metric'].replace('_', ' ')} "
+    gain += f"{100 * test['difference']:+.1f} points"
+    if not test["p_corrected"] >= 0:
+        return f"{gain} (n = {test['n']}), no test: {test['reason']}."
     verdict = "a difference" if test["p_corrected"] < 0.05 else "no difference that stands out from chance"
-    return (
-        f"{test['model_a']} against {test['model_b']}: {test['metric'].replace('_', ' ')} "
-        f"{100 * test['difference']:+.1f} points (corrected p = {test['p_corrected']:.2f}, n = {test['n']}), {verdict}."
-    )
+    return f"{gain} (corrected p = {test['p_corrected']:.2f}, n = {test['n']}), {verdict}."
+
+
+def gain_text(test):
+    """The difference of `comparison.compare_models` in points, against whom, and its p where there is one."""
+    p = f" (corrected p = {test['p_corrected']:.3f})" if test["p_corrected"] >= 0 else ""
+    return f"{100 * test['difference']:+.1f} points against {test['model_b']}{p}"
 
 
 def volume_scatter(participants):

@@ -58,7 +58,7 @@ def _nearest(small, train, test):
         here = place == position
         flat[here] -= flat[train[place[train] == position]].mean(axis=0)
     spread = flat[train].std(axis=0)
-    flat /= np.maximum(spread, spread.max() / 20)
+    flat /= slices.floored(spread)
     norms = (flat[train] ** 2).sum(axis=1)
     return train[np.argmin(norms - 2 * flat[test] @ flat[train].T, axis=1)]
 

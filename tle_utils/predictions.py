@@ -19,6 +19,39 @@ def classes_of(table):
     return [name for name in CLASSES if f"p_{name}" in table and table[f"p_{name}"].notna().any()]
 
 
+def fold_rows(participants, rows, p, classes, *, model, repeat, fold, split):
+    """Rows of the table for participants whom one fold predicts.
+
+    Parameters
+    ----------
+    participants : pandas.DataFrame
+        ``participant_id``, ``group``.
+    rows : numpy.ndarray
+        Positions of the predicted participants.
+    p : numpy.ndarray
+        Probabilities, shape (len(rows), len(classes)).
+    classes : sequence of str
+        Classes in the order of the columns of `p`.
+    model, repeat, fold, split
+        As in the head of this module.
+
+    Returns
+    -------
+    pandas.DataFrame
+    """
+    marks = {"model": model, "repeat": repeat, "fold": fold, "split": split}
+    part = participants.iloc[rows][["participant_id", "group"]].assign(**marks)
+    part[[f"p_{name}" for name in classes]] = p
+    return part.assign(predicted=np.array(classes)[np.asarray(p).argmax(axis=1)]).reset_index(drop=True)
+
+
+def refuse_twice(participants):
+    """Refuse a table in which a participant stands twice (TLEError)."""
+    twice = participants["participant_id"][participants["participant_id"].duplicated()]
+    if len(twice):
+        raise TLEError(f"participant '{twice.iloc[0]}' stands twice in the table: keep one row a participant")
+
+
 def assert_no_leak(train_ids, validation_ids, test_ids):
     """Refuse a split in which a participant stands on two sides.
 

@@ -8,11 +8,9 @@ import contextlib
 import datetime
 import fcntl
 import functools
-import importlib.metadata
 import json
 import os
 import platform
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -20,13 +18,11 @@ from pathlib import Path
 from doit.dependency import DatabaseException, Dependency, JsonDB
 from doit.task import Task
 
-from tle_utils import parallel
-from tle_utils.chain import chain, digest, left_out, sha256
+from tle_utils import parallel, provenance
+from tle_utils.chain import FIRST, chain, digest, left_out, sha256
 from tle_utils.errors import TLEError
 from tle_utils.manifest import load_manifest, project_root
 from tle_utils.parameters import resolve, run_folder
-
-VERSIONS = ["tensorflow", "keras", "numpy", "scikit-learn", "nilearn", "nibabel", "jupyter-book", "plotly"]
 
 
 def write_atomic(path, text):
@@ -245,16 +241,10 @@ def _lock(folder, shown):
         yield
 
 
-def _git(*arguments):
-    result = subprocess.run(["git", *arguments], cwd=project_root(), capture_output=True, text=True)
-    return result.stdout.strip() if result.returncode == 0 else None
-
-
-def _version(package):
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def _participants(run):
+    """How many participants the first notebook prepared; None before it has run."""
+    path = run.folder / FIRST / "participants.tsv"
+    return len(path.read_text(encoding="utf-8").splitlines()) - 1 if path.exists() else None
 
 
 def _write_run_card(run, started, ended):
@@ -265,21 +255,23 @@ def _write_run_card(run, started, ended):
         checksum = sha256(run.outputs(name)) if record and run.outputs(name).exists() else None
         known = {"seconds": record.get("seconds"), "finished": record.get("finished"), "outputs_sha256": checksum}
         notebooks[name] = {"state": ended.get(name, "not run"), **known, "parameters": values}
-    changes = _git("status", "--porcelain", "--untracked-files=no")
+    path = run.folder / "run.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     _write_json(
-        run.folder / "run.json",
+        path,
         {
             "profile": run.profile,
             "cohort": run.cohort,
             "seed": next(iter(run.parameters.values())).get("seed"),
             "started": started,
             "finished": _now(),
-            "commit": _git("rev-parse", "HEAD"),
-            "uncommitted_changes": None if changes is None else bool(changes),
-            "platform": platform.platform(),
-            "cpus": os.cpu_count(),
-            "versions": {"python": platform.python_version()} | {name: _version(name) for name in VERSIONS},
+            **provenance.code_state(),
+            **provenance.machine(),
+            "versions": provenance.versions(),
             "data": {"files": len(run.data), "sha256": run.data_checksum()},
+            "participants": _participants(run),
+            "memory": max(provenance.largest_process(), before.get("memory", 0.0)),
+            "disk": sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file()) / 1e9,
             "notebooks": notebooks,
         },
     )

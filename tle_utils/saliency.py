@@ -37,6 +37,12 @@ class Case(NamedTuple):
     tissue: np.ndarray
 
 
+def _normal(groups, fold):
+    """Training controls of a fold, or all who train where no control does."""
+    controls = fold.train[np.asarray(groups, object)[fold.train] == "control"]
+    return controls if len(controls) else fold.train
+
+
 def open_fold(x, groups, classes, fold, *, network, folder):
     """Network and inputs of one fold; the one place where slices become what a network reads.
 
@@ -65,8 +71,7 @@ def open_fold(x, groups, classes, fold, *, network, folder):
         When the fold's file is missing or unreadable.
     """
     model, inputs = crossval.load_fold(crossval.fold_path(folder, fold), network, len(classes), x.shape[1:])
-    controls = fold.train[np.asarray(groups, object)[fold.train] == "control"]
-    normal = inputs(x[controls if len(controls) else fold.train])
+    normal = inputs(x[_normal(groups, fold)])
     tissue = x[fold.train].mean(axis=0).max(axis=-1) > 0.02
     return Case(model, inputs(x[fold.test]), normal.mean(axis=0), tissue)
 
@@ -97,7 +102,12 @@ class Maps:
 
 @functools.cache
 def _code_version():
-    source = inspect.getsource(attribution) + inspect.getsource(open_fold) + inspect.getsource(_explain_fold)
+    source = (
+        inspect.getsource(attribution)
+        + inspect.getsource(open_fold)
+        + inspect.getsource(_normal)
+        + inspect.getsource(_explain_fold)
+    )
     return hashlib.sha256(source.encode()).hexdigest()
 
 
@@ -175,48 +185,6 @@ def explain_folds(x, groups, classes, folds, *, network, folder, cache, methods,
     return Maps(pd.concat(rows, ignore_index=True), kinds, [files for _, files in parts])
 
 
-def out_of_fold_maps(x, targets, classes, folds, *, network, layers, folder, workers=1):
-    """Grad-CAM of every participant by the networks that never saw that participant (Figure 5).
-
-    Parameters
-    ----------
-    x, classes, folds, network, folder, workers
-        As in `explain_folds`.
-    targets : sequence of str
-        Class to explain, one a participant.
-    layers : sequence of str
-        Convolutions to explain.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32, shape (n, layers, 160, 160): mean over repeats, each map scaled to 0…1.
-
-    Raises
-    ------
-    TLEError
-        When a layer is not a convolution of the network.
-    """
-    codes = np.array([list(classes).index(name) for name in targets])
-    jobs = [(x, codes, classes, fold, network, tuple(layers), folder) for fold in folds]
-    parts = run_parallel(_fold_gradcam, jobs, label=f"{network}: maps of folds", workers=workers)
-    total = np.zeros((len(x), len(layers), *x.shape[1:3]), np.float32)
-    times = np.zeros((len(x), 1, 1, 1), np.float32)
-    for fold, part in zip(folds, parts, strict=True):
-        total[fold.test] += part
-        times[fold.test] += 1
-    return total / np.maximum(times, 1)
-
-
-def _fold_gradcam(job):
-    x, codes, classes, fold, network, layers, folder = job
-    case = open_fold(x, np.full(len(x), ""), classes, fold, network=network, folder=folder)
-    explainer = attribution.Explainer(case.model, layers)
-    weights = attribution.target_weights(codes[fold.test], classes, "class")
-    maps = attribution.explain(explainer, case.x, weights, case.reference, ["gradcam"], case.tissue)
-    return np.stack([maps["gradcam", layer] for layer in layers], axis=1)
-
-
 def deviations(x, groups, folds):
     """How far the test participants lie below the mean of the fold's training controls, blurred as the maps are.
 
@@ -236,8 +204,7 @@ def deviations(x, groups, folds):
     """
     parts = []
     for fold in folds:
-        controls = fold.train[np.asarray(groups, object)[fold.train] == "control"]
-        normal = x[controls if len(controls) else fold.train, ..., 0].mean(axis=0)
+        normal = x[_normal(groups, fold), ..., 0].mean(axis=0)
         blur = (0, attribution.BLUR_MM, attribution.BLUR_MM)
         parts.append(ndimage.gaussian_filter(normal - x[fold.test, ..., 0], blur))
     return np.concatenate(parts)

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import mimetypes
 from pathlib import Path
 
 import numpy as np
@@ -236,24 +237,27 @@ def download_link(path, label):
     path = Path(path)
     content = base64.b64encode(path.read_bytes()).decode()
     name = html.escape(path.name)
-    return f'<a download="{name}" href="data:application/gzip;base64,{content}">{html.escape(label)}</a>'
+    kind = "application/gzip" if path.suffix == ".gz" else mimetypes.guess_type(path.name)[0]
+    return f'<a download="{name}" href="data:{kind};base64,{content}">{html.escape(label)}</a>'
 
 
 def _interval(row, name):
     return f"{row[name]:.2f} (95 % CI {row[f'{name}_low']:.2f}–{row[f'{name}_high']:.2f}, n = {row['n']:.0f})"
 
 
-def takeaways(verdicts, scores, summary, unfit):
+def takeaways(verdicts, summary, unfit, best):
     """What the chapter found, in sentences.
 
     Parameters
     ----------
     verdicts : pandas.DataFrame
         From `sanity.verdicts`, with ``network``.
-    scores, summary : pandas.DataFrame
-        From `saliency_scores.score_maps`, with ``network``, and `saliency_scores.by_cases`.
+    summary : pandas.DataFrame
+        From `saliency_scores.by_cases`.
     unfit : collection of (str, str, str)
         Network, method and layer of what fails a sanity check.
+    best : str
+        The network that validation prefers.
 
     Returns
     -------
@@ -276,19 +280,23 @@ def takeaways(verdicts, scores, summary, unfit):
         return {"saliency-sanity": sanity_text} | dict.fromkeys(
             ["saliency-hits", "saliency-side", "saliency-goal"], nothing
         )
-    row = saliency_scores.goal(scores, summary, unfit)
+    row = saliency_scores.goal(summary, best, unfit)
     same = (summary["network"] == row["network"]) & (summary["cases"] == row["cases"])
     free = summary[same & (summary["method"] == saliency_scores.NETWORK_FREE)].iloc[0]
     name = f"{kind_name(row['method'], row['layer'])} of the {row['network']}"
     hits = (
         f"{name} puts its most important voxels into the affected hippocampus {_interval(row, 'over_chance')} times as "
         f"often as chance ({row['cases']}); the deviation from the mean control alone, without a network, "
-        f"{_interval(free, 'over_chance')} times."
+        f"{_interval(free, 'over_chance')} times. Of the two networks the {best} tells the side of validation patients "
+        "better."
     )
     side = (
         f"The affected hippocampus is the more important one in {_interval(row, 'right_side')} of them "
         f"(chance is 0.5); the deviation alone in {_interval(free, 'right_side')}."
     )
     goal = "That meets" if row["met"] else "That does not meet"
-    goal += " the goal of three times chance and the right side in 0.8 of the cases."
+    goal += (
+        f" the goal of {saliency_scores.OVER_CHANCE:g} times chance and the right side in "
+        f"{saliency_scores.RIGHT_SIDE:g} of the cases."
+    )
     return {"saliency-sanity": sanity_text, "saliency-hits": hits, "saliency-side": side, "saliency-goal": goal}

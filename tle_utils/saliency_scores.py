@@ -6,8 +6,6 @@ the positive part, the *importance*.
 """
 
 import functools
-import gzip
-import os
 
 import numpy as np
 import pandas as pd
@@ -21,6 +19,7 @@ from tle_utils.parallel import run_parallel
 SIDES = ("left", "right")
 DRAWS = 2000
 CASES = ("all patients", "side called right", "side called right, sclerotic")
+OVER_CHANCE, RIGHT_SIDE = 3.0, 0.8  # what the best network's maps should reach
 NETWORK_FREE = "deviation"
 """Method name of `saliency.deviations`, the comparator without a network."""
 
@@ -33,7 +32,6 @@ def plane(volume, y_mm):
     TLEError
         When the slice lies outside the grid.
     """
-    _check_slice(y_mm)
     return slices.slices_of(volume, [y_mm])[..., 0]
 
 
@@ -57,30 +55,7 @@ def in_space(image, y_mm):
     TLEError
         When the slice lies outside the grid.
     """
-    _check_slice(y_mm)
     return slices.to_volume(image[..., None], [y_mm])
-
-
-def save(image, path):
-    """Write an image as ``.nii.gz``, as small as can be and all or nothing; the same image gives the same bytes.
-
-    Parameters
-    ----------
-    image : nibabel.Nifti1Image
-        The image.
-    path : pathlib.Path
-        Where to.
-    """
-    partial = path.with_name(f".{os.getpid()}-{path.name}")
-    partial.write_bytes(gzip.compress(image.to_bytes(), 9, mtime=0))
-    os.replace(partial, path)
-
-
-def _check_slice(y_mm):
-    low = int(atlas.AFFINE[1, 3])
-    high = low + atlas.SHAPE[1] - 1
-    if not low <= y_mm <= high:
-        raise TLEError(f"y_mm = {y_mm}: this slice lies outside the map: choose from {low} to {high} mm")
 
 
 @functools.cache
@@ -105,7 +80,6 @@ def truth_slice(side, y_mm, dilate_mm=5):
         bool, shape (160, 160), in the layout of `slices.load_slices`.
     """
     mask = atlas.region_mask("hippocampus", side)
-    _check_slice(y_mm)
     here = y_mm - int(atlas.AFFINE[1, 3])
     slab = slice(max(0, here - dilate_mm), here + dilate_mm + 1)
     near = mask[:, slab]
@@ -150,7 +124,9 @@ def score(maps, sides, y_mm, *, brain, top=0.01, dilate_mm=5):
     truth = {side: truth_slice(side, y_mm, dilate_mm) & brain for side in SIDES}
     exact = {side: truth_slice(side, y_mm, 0)[brain] for side in SIDES}
     if not all(mask.any() for mask in exact.values()):
-        raise TLEError(f"y_mm = {y_mm}: no hippocampus on this slice to score against: choose from -40 to -8 mm")
+        there = np.flatnonzero(atlas.region_mask("hippocampus", "left").any(axis=(0, 2))) + int(atlas.AFFINE[1, 3])
+        choice = f"choose from {there.min()} to {there.max()} mm"
+        raise TLEError(f"y_mm = {y_mm}: no hippocampus on this slice to score against: {choice}")
     count = max(1, round(top * brain.sum()))
     rows = []
     for image, side in zip(maps, sides, strict=True):
@@ -270,38 +246,34 @@ def by_cases(scores, seed=0):
     return pd.concat([summarise(rows, by, values, seed).assign(cases=name) for name, rows in subsets.items()])
 
 
-def goal(scores, summary, unfit=(), over_chance=3.0, right_side=0.8):
+def goal(summary, best, unfit=()):
     """Does a method of the best network meet the truth in the patients in whom it should?
 
-    The best network is the one that calls the side of most patients right. The cases are the sclerotic ones it calls
-    right; where there are none, all it calls right, and failing these all patients.
+    It is met by `OVER_CHANCE` and `RIGHT_SIDE`. The cases are the sclerotic ones whose side the network calls right;
+    where there are none, all it calls right, and failing these all patients.
 
     Parameters
     ----------
-    scores : pandas.DataFrame
-        From `score_maps`, with ``network``; not empty.
     summary : pandas.DataFrame
-        From `by_cases`.
+        From `by_cases`; not empty.
+    best : str
+        The network to ask, best the one that validation prefers.
     unfit : collection of (str, str, str)
         Network, method and layer of what fails a sanity check; not considered.
-    over_chance, right_side : float
-        What is asked for.
 
     Returns
     -------
     pandas.Series
         The row of `summary` that comes nearest, with ``met`` (bool).
     """
-    real = scores[scores["method"] != NETWORK_FREE]
-    best = real.groupby("network", sort=False)["correct"].mean().idxmax()
     rows = summary[(summary["network"] == best) & (summary["method"] != NETWORK_FREE)]
     keys = zip(rows["network"], rows["method"], rows["layer"], strict=True)
     fit = rows[[key not in unfit for key in keys]]
     rows = fit if len(fit) else rows
     rows = rows[rows["cases"] == next(name for name in CASES[::-1] if (rows["cases"] == name).any())]
-    near = np.minimum(rows["over_chance"] / over_chance, 1) + np.minimum(rows["right_side"] / right_side, 1)
+    near = np.minimum(rows["over_chance"] / OVER_CHANCE, 1) + np.minimum(rows["right_side"] / RIGHT_SIDE, 1)
     row = rows.assign(near=near).sort_values(["near", "over_chance"], ascending=False).iloc[0]
-    return pd.concat([row, pd.Series({"met": row["over_chance"] >= over_chance and row["right_side"] >= right_side})])
+    return pd.concat([row, pd.Series({"met": row["over_chance"] >= OVER_CHANCE and row["right_side"] >= RIGHT_SIDE})])
 
 
 def by_region(images, y_mm, seed=0):

@@ -18,6 +18,8 @@ SIZE = 160
 X_MM = np.arange(-80, 80)
 Z_MM = np.arange(87, -73, -1)
 PUBLISHED_Y_MM = (-36, -33, -30, -27, -24)
+SQUARE_MM = 5
+POOLED_SHAPE = (32, 31)
 
 
 def load_participants(folder, groups=None):
@@ -54,6 +56,16 @@ def _voxels(axis, world_mm):
     return np.asarray(world_mm) - int(atlas.AFFINE[axis, 3])
 
 
+def _rows(y_mm):
+    low, high = int(atlas.AFFINE[1, 3]), int(atlas.AFFINE[1, 3]) + atlas.SHAPE[1] - 1
+    if not len(y_mm):
+        raise TLEError(f"y_mm: no slice is named: choose from {low} to {high} mm")
+    for y in y_mm:
+        if not low <= y <= high:
+            raise TLEError(f"y_mm = {y}: this slice lies outside the map: choose from {low} to {high} mm")
+    return _voxels(1, y_mm)
+
+
 def load_slices(paths, y_mm, fwhm_mm=0.0):
     """Read coronal slices of grey-matter maps, scaled to 0…1 within each participant.
 
@@ -80,14 +92,10 @@ def load_slices(paths, y_mm, fwhm_mm=0.0):
         When a map lies on another grid, holds NaN or infinite values, is constant on the slices,
         or when a slice lies outside the map.
     """
-    outside = [y for y in y_mm if not 0 <= _voxels(1, y) < atlas.SHAPE[1]]
-    if outside or not len(y_mm):
-        low, high = int(atlas.AFFINE[1, 3]), int(atlas.AFFINE[1, 3]) + atlas.SHAPE[1] - 1
-        raise TLEError(f"slices_y_mm: {outside or 'empty'} lies outside the map: choose from {low} to {high} mm")
+    rows = _rows(y_mm)
     sigma = fwhm_mm / np.sqrt(8 * np.log(2))
-    start = max(0, _voxels(1, y_mm).min() - int(np.ceil(4 * sigma)))
-    stop = _voxels(1, y_mm).max() + int(np.ceil(4 * sigma)) + 1
-    window = np.ix_(_voxels(0, X_MM), _voxels(1, y_mm) - start, _voxels(2, Z_MM))
+    start, stop = max(0, rows.min() - int(np.ceil(4 * sigma))), rows.max() + int(np.ceil(4 * sigma)) + 1
+    window = np.ix_(_voxels(0, X_MM), rows - start, _voxels(2, Z_MM))
     stack = np.empty((len(paths), SIZE, SIZE, len(y_mm)), np.float32)
     for out, path in zip(stack, paths, strict=True):
         image = nib.as_closest_canonical(nib.load(path))
@@ -103,6 +111,12 @@ def load_slices(paths, y_mm, fwhm_mm=0.0):
             raise TLEError(f"{name}: constant on the slices: check the scan and its preprocessing report")
         out[:] = ((part - low) / (high - low)).transpose(2, 0, 1)
     return stack
+
+
+def swap_sides(groups):
+    """Classes of the mirror images: left and right swapped, control as it is (numpy.ndarray)."""
+    groups = np.asarray(groups, dtype=object)
+    return np.where(groups == "left", "right", np.where(groups == "right", "left", groups))
 
 
 def flip(stack, groups):
@@ -130,15 +144,27 @@ def flip(stack, groups):
     groups = np.asarray(groups, dtype=object)
     if len({"left", "right"} & set(groups)) == 1:
         raise TLEError("flip needs both left and right among the classes: switch it off for control against one side")
-    swapped = np.where(groups == "left", "right", np.where(groups == "right", "left", groups))
-    return np.roll(stack[:, :, ::-1], 1, axis=2), swapped
+    return np.roll(stack[:, :, ::-1], 1, axis=2), swap_sides(groups)
+
+
+def refuse_not_finite(stack, participants):
+    """Refuse slices with NaN or infinite values; the TLEError names the participants."""
+    bad = participants["participant_id"].to_numpy(str)[~np.isfinite(stack.reshape(len(stack), -1).sum(axis=1))]
+    if len(bad):
+        raise TLEError(f"slices: NaN or infinite values for {', '.join(bad[:5])}: preprocess these participants again")
+
+
+def floored(deviation):
+    """Standard deviations of voxels, each at least a twentieth of the greatest.
+
+    Outside the brain they are nearly zero, and a division by them would let a few edge voxels rule. Where nothing
+    varies, as in a single participant, they are 1.
+    """
+    return np.maximum(deviation, deviation.max() / 20 or 1)
 
 
 def voxel_scale(stack):
-    """Mean and standard deviation of every voxel over participants, for z-scores.
-
-    A voxel's standard deviation counts as at least a twentieth of the greatest one: outside the brain it is nearly
-    zero, and a division by it would let a few edge voxels rule.
+    """Mean and standard deviation (see `floored`) of every voxel over participants, for z-scores.
 
     Parameters
     ----------
@@ -150,9 +176,29 @@ def voxel_scale(stack):
     mean, deviation : numpy.ndarray
         float32, shape of one participant's slices.
     """
-    deviation = stack.std(axis=0, dtype=np.float64)
-    deviation = np.maximum(deviation, deviation.max() / 20)
+    deviation = floored(stack.std(axis=0, dtype=np.float64))
     return stack.mean(axis=0, dtype=np.float64).astype(np.float32), deviation.astype(np.float32)
+
+
+def pooled(stack):
+    """Slices averaged over squares of `SQUARE_MM`, on a window that is symmetric about the midline.
+
+    Parameters
+    ----------
+    stack : numpy.ndarray
+        Slices of `load_slices`, shape (n, 160, 160, slices).
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, shape (n, 32, 31, slices); the number of columns is odd, so that ``[:, :, ::-1]`` is the mirror image;
+        x from left to right.
+    """
+    rows, columns = POOLED_SHAPE
+    start = int(np.flatnonzero(X_MM == 0)[0]) - columns * SQUARE_MM // 2
+    window = stack[:, : rows * SQUARE_MM, start : start + columns * SQUARE_MM]
+    squares = window.reshape(len(stack), rows, SQUARE_MM, columns, SQUARE_MM, -1)
+    return squares.mean(axis=(2, 4), dtype=np.float32)
 
 
 def to_volume(images, y_mm):
@@ -171,7 +217,7 @@ def to_volume(images, y_mm):
         float32 on the template grid, zero outside the slices.
     """
     volume = np.zeros(atlas.SHAPE, np.float32)
-    window = np.ix_(_voxels(0, X_MM), _voxels(1, y_mm), _voxels(2, Z_MM))
+    window = np.ix_(_voxels(0, X_MM), _rows(y_mm), _voxels(2, Z_MM))
     volume[window] = np.asarray(images, np.float32).transpose(1, 2, 0)
     return nib.Nifti1Image(volume, atlas.AFFINE)
 
@@ -191,5 +237,5 @@ def slices_of(volume, y_mm):
     numpy.ndarray
         Shape (160, 160, len(y_mm)).
     """
-    window = np.ix_(_voxels(0, X_MM), _voxels(1, y_mm), _voxels(2, Z_MM))
+    window = np.ix_(_voxels(0, X_MM), _rows(y_mm), _voxels(2, Z_MM))
     return volume[window].transpose(2, 0, 1)

@@ -261,6 +261,7 @@ def train_fold(x, groups, classes, fold, training, seed):
         metrics=["accuracy"],
         jit_compile=False,
     )
+    model.optimizer.build(model.trainable_variables)  # else TensorFlow traces the step a second time
     weights = None
     if training.class_weights is not None:
         balanced = compute_class_weight("balanced", classes=np.arange(len(classes)), y=seen_codes)

@@ -103,10 +103,10 @@ def test_a_fold_of_other_data_is_not_taken_from_the_cache(planted, trained):
     changed = x.copy()
     changed[0, 0, 0] += 0.5
     groups = people["group"].to_numpy(object)
-    key = crossval._key(x, groups, folds[0], TRAINING, 0)
-    assert key != crossval._key(changed, groups, folds[0], TRAINING, 0)
-    assert key != crossval._key(x, groups[::-1], folds[0], TRAINING, 0)
-    assert key != crossval._key(x, groups, folds[0], TRAINING, 1)
+    key = crossval.fold_key(x, groups, folds[0], TRAINING, 0, "code")
+    assert key != crossval.fold_key(changed, groups, folds[0], TRAINING, 0, "code")
+    assert key != crossval.fold_key(x, groups[::-1], folds[0], TRAINING, 0, "code")
+    assert key != crossval.fold_key(x, groups, folds[0], TRAINING, 1, "code")
 
 
 def test_stored_weights_give_the_stored_predictions(planted, trained):

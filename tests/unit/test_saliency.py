@@ -7,6 +7,7 @@ import pytest
 
 from tle_utils import atlas, attribution, crossval, models, saliency, saliency_figures, saliency_scores
 from tle_utils.errors import TLEError
+from tle_utils.images import write_image
 
 Y_MM = -24
 BRAIN = saliency_scores.plane(atlas.brain_mask(), Y_MM)
@@ -53,7 +54,8 @@ def test_a_planted_left_loss_lights_up_the_left(maps, method, tmp_path):
     assert (saliency_scores.score(images, ["right", "left"], Y_MM, brain=BRAIN)["right_side"] == 0).all()
     table = saliency_scores.by_region(np.maximum(images[:1], 0), Y_MM).set_index("region")
     assert table.loc["hippocampus", "left_over_right"] > 10
-    saliency_scores.save(saliency_scores.in_space(np.maximum(images[0], 0), Y_MM), tmp_path / "left.nii.gz")
+    volume = saliency_scores.in_space(np.maximum(images[0], 0), Y_MM)
+    write_image(tmp_path / "left.nii.gz", volume.get_fdata(dtype="float32"), volume.affine)
     saved = nib.load(tmp_path / "left.nii.gz")
     peak = np.unravel_index(saved.get_fdata().argmax(), saved.shape)
     x_mm, y_mm, _ = nib.affines.apply_affine(saved.affine, peak)
@@ -147,7 +149,7 @@ def test_without_known_lesions_there_is_nothing_to_score():
     summary = saliency_scores.by_cases(scores)
     assert table.empty and summary.empty
     verdicts = pd.DataFrame({"network": ["n"], "method": ["occlusion"], "layer": ["input"], "verdict": ["fit"]})
-    texts = saliency_figures.takeaways(verdicts, scores, summary, set())
+    texts = saliency_figures.takeaways(verdicts, summary, set(), "n")
     assert "no map can be held against the truth" in texts["saliency-goal"]
 
 
@@ -158,8 +160,8 @@ def test_unfit_methods_do_not_reach_the_goal():
         [rows.assign(method="occlusion", over_chance=9.0), rows.assign(method="gradcam", over_chance=2.0)]
     )
     summary = saliency_scores.by_cases(scores)
-    assert saliency_scores.goal(scores, summary)["method"] == "occlusion"
-    kept = saliency_scores.goal(scores, summary, {("n", "occlusion", "input")})
+    assert saliency_scores.goal(summary, "n")["method"] == "occlusion"
+    kept = saliency_scores.goal(summary, "n", {("n", "occlusion", "input")})
     assert kept["method"] == "gradcam" and not kept["met"]
 
 
