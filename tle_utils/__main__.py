@@ -43,6 +43,12 @@ def _benchmark_preprocessing(args):
     return benchmark_preprocessing(args.only, args.n, args.workers, args.ants_python)
 
 
+def _benchmark_training(args):
+    from tle_utils.training_benchmark import benchmark_training
+
+    return benchmark_training(args.only, args.n, args.epochs, args.workers, args.torch_python)
+
+
 def _positive(text):
     number = int(text)
     if number < 1:
@@ -78,17 +84,24 @@ def _parser():
     fetch.add_argument("--limit", type=int, help="only the first N scans")
     fetch.add_argument("--mirror", help="web address or folder to take the files from")
     benchmark = command("benchmark", None, "Measure speed and quality and compare them with their targets.")
-    tables = benchmark.add_subparsers(required=True, metavar="preprocessing")
+    tables = benchmark.add_subparsers(required=True, metavar="preprocessing | training")
     text = "Preprocessing on the real scans of TLE_SHARED_DATA, a row a target."
     preprocessing = command("preprocessing", _benchmark_preprocessing, text, tables)
-    text = "only this row; may be given more than once"
-    preprocessing.add_argument("--only", action="append", default=[], metavar="ROW", help=text)
     preprocessing.add_argument(
         "--n", type=_positive, default=8, help="scans of the rows that measure time (default: 8)"
     )
-    preprocessing.add_argument("--workers", type=_positive, default=2, help="processes side by side (default: 2)")
     text = "interpreter of an environment with antspyx, for the row that compares with ANTs (default: this one)"
     preprocessing.add_argument("--ants-python", metavar="PATH", help=text)
+    text = "Training on phantoms made on the spot, against plain PyTorch and Keras, a row a target."
+    training = command("training", _benchmark_training, text, tables)
+    training.add_argument("--n", type=_positive, default=40, help="participants a class (default: 40)")
+    training.add_argument("--epochs", type=_positive, default=25, help="epochs a fold of ten (default: 25)")
+    text = "interpreter of an environment with torch and numpy, for the row that compares with PyTorch (default: this)"
+    training.add_argument("--torch-python", metavar="PATH", help=text)
+    for added in (preprocessing, training):
+        text = "only this row; may be given more than once"
+        added.add_argument("--only", action="append", default=[], metavar="ROW", help=text)
+        added.add_argument("--workers", type=_positive, default=2, help="processes side by side (default: 2)")
     return parser
 
 

@@ -1,0 +1,134 @@
+"""The multi-task network and its options: sides, masks, folds, cache, members."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tle_utils import crossval, multitask, slices
+from tle_utils.errors import TLEError
+from tle_utils.predictions import CLASSES
+
+BLOB = (slice(18, 22), slice(7, 11))  # left of the midline, column 15
+
+
+def _cohort(n=24, channels=1, seed=0):
+    """Noise images of the pooled size; patients miss tissue on their side."""
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(CLASSES, n)
+    x = 0.5 + 0.05 * rng.standard_normal((3 * n, *slices.POOLED_SHAPE, channels)).astype(np.float32)
+    view = {"left": x, "right": x[:, :, ::-1]}
+    for side in ("left", "right"):
+        view[side][np.flatnonzero(groups == side)[:, None, None], BLOB[0], BLOB[1]] -= 0.3
+    people = pd.DataFrame({"participant_id": [f"sub-{i:03d}" for i in range(3 * n)], "group": groups})
+    return x, people
+
+
+def _quick(**options):
+    return multitask.Options(**({"max_epochs": 12, "dropout": 0.0, "learning_rate": 5e-3, "l2": 0.0} | options))
+
+
+@pytest.fixture(scope="module")
+def trained():
+    x, people = _cohort()
+    fold = crossval.make_folds(people, 3, seed=0)[0]
+    options = _quick(flip=True, standardise=True, mirror_difference=True)
+    groups = people["group"].to_numpy(object)
+    return x, groups, fold, options, multitask.train_fold(x, groups, fold, options, 0)
+
+
+def test_a_left_loss_is_called_left(trained):
+    x, groups, fold, _, stored = trained
+    ill = groups[fold.test] != "control"
+    p = stored["p_test"][ill]
+    assert ((p[:, 1] > p[:, 2]) == (groups[fold.test][ill] == "left")).mean() > 0.9
+
+
+def test_stored_fold_answers_as_it_did_when_trained(trained, tmp_path):
+    x, _, fold, _, stored = trained
+    np.savez(tmp_path / "fold.npz", **stored)
+    p = multitask.predict(crossval.read_fold(tmp_path / "fold.npz"), x[fold.test])
+    assert p.shape == (1, len(fold.test), 3)
+    np.testing.assert_allclose(p.mean(axis=0), stored["p_test"], atol=1e-6)
+    np.testing.assert_allclose(p.sum(axis=-1), 1, atol=1e-6)
+
+
+def test_scale_comes_from_training_controls_alone(trained):
+    x, groups, fold, options, stored = trained
+    controls = fold.train[groups[fold.train] == "control"]
+    np.testing.assert_allclose(stored["m00_v00_mean"], x[controls].mean(axis=0), rtol=1e-5)
+
+
+def test_mirror_image_gives_the_other_side(trained):
+    """Trained with mirror images, the mirror image of the z-scores swaps left and right, nearly."""
+    x, groups, fold, _, stored = trained
+    rows = fold.test[groups[fold.test] != "control"]
+    mirrored = (x[rows] - stored["m00_v00_mean"])[:, :, ::-1] + stored["m00_v00_mean"]
+    p, q = (multitask.predict(stored, part)[0] for part in (x[rows], mirrored.astype(np.float32)))
+    assert ((p[:, 1] > p[:, 2]) == (q[:, 2] > q[:, 1])).mean() > 0.9
+
+
+def test_a_single_control_is_no_scale():
+    x, people = _cohort(n=9)
+    groups, train = people["group"].to_numpy(object), np.array([0, 9, 10, 18, 19])
+    _, deviation = multitask._scale(x, groups, train, _quick(standardise=True))
+    np.testing.assert_allclose(deviation, slices.voxel_scale(x[train])[1])
+    assert deviation.min() > 0
+
+
+def test_controls_do_not_teach_the_side():
+    labels, weights = multitask._targets(np.array(["control", "left", "right"], object))
+    np.testing.assert_array_equal(weights["left"], [0, 1, 1])
+    np.testing.assert_array_equal(labels["left"], [0, 1, 0])
+    np.testing.assert_array_equal(labels["patient"], [0, 1, 1])
+
+
+def test_members_validate_everyone_outside_the_test_part(tmp_path):
+    x, people = _cohort(n=9, channels=2)
+    folds = crossval.make_folds(people, 3, seed=0)[:1]
+    options = _quick(y_mm=(-27, -24), members=2, voting=True, max_epochs=2)
+    table, curves = multitask.cross_validate(x, people, folds, options, folder=tmp_path, seed=0)
+    held = table[table["split"] == "validation"]["participant_id"]
+    assert sorted(held) == sorted(
+        set(people["participant_id"]) - set(table[table["split"] == "test"]["participant_id"])
+    )
+    stored = crossval.read_fold(crossval.fold_path(tmp_path, folds[0]))
+    assert stored["vote"].shape == (2, 2)
+    np.testing.assert_allclose(stored["vote"].sum(axis=1), 1)
+    assert multitask.predict(stored, x[:3]).shape == (2, 3, 3)
+    again, _ = multitask.cross_validate(x, people, folds, options, folder=tmp_path, seed=0)
+    pd.testing.assert_frame_equal(table, again)
+
+
+def test_two_stages_leave_the_patient_head_alone_in_the_second():
+    x, people = _cohort(n=9)
+    fold, groups = crossval.make_folds(people, 3, seed=0)[0], people["group"].to_numpy(object)
+    one = multitask.train_fold(x, groups, fold, _quick(stages=2, max_epochs=3), 0)
+    relabelled = groups.copy()
+    relabelled[fold.train] = np.where(
+        groups[fold.train] == "left", "right", np.where(groups[fold.train] == "right", "left", "control")
+    )
+    other = multitask.train_fold(x, relabelled, fold, _quick(stages=2, max_epochs=3), 0)
+    np.testing.assert_allclose(one["p_test"][:, 0], other["p_test"][:, 0], atol=1e-6)
+    assert not np.allclose(one["p_test"][:, 1], other["p_test"][:, 1])
+
+
+def test_same_seed_same_numbers(tmp_path):
+    x, people = _cohort(n=9)
+    folds = crossval.make_folds(people, 3, seed=0)
+    options = _quick(max_epochs=2)
+    tables = [
+        multitask.cross_validate(x, people, folds, options, folder=tmp_path / str(w), seed=0, workers=w)[0]
+        for w in (1, 2)
+    ]
+    pd.testing.assert_frame_equal(*tables)
+
+
+def test_bad_input_is_named():
+    x, people = _cohort(n=9)
+    fold, groups = crossval.make_folds(people, 3, seed=0)[0], people["group"].to_numpy(object)
+    with pytest.raises(TLEError, match="y_mm names 2 slices, the input has 1"):
+        multitask.train_fold(x, groups, fold, _quick(y_mm=(-27, -24)), 0)
+    with pytest.raises(TLEError, match="no participant of class 'right'"):
+        multitask.train_fold(x, np.where(groups == "right", "left", groups), fold, _quick(), 0)
+    with pytest.raises(TLEError, match="members = 20"):
+        multitask.train_fold(x, groups, fold, _quick(members=20), 0)

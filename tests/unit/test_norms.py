@@ -1,0 +1,143 @@
+"""Norms: sides, covariates that are not known, what is stored, and what a few controls allow."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tle_utils import norms
+from tle_utils.errors import TLEError
+
+REGIONS = ("amygdala", "hippocampus", "insula")
+COLUMNS = pd.MultiIndex.from_product([REGIONS, ("left", "right")], names=["region", "hemisphere"])
+PERSON = {"age": 40.0, "sex": "F", "head_size_ml": 1450.0}
+
+
+def _cohort(n=200, seed=0):
+    """Controls whose log volumes depend on age (−2 % a decade), sex (1 %) and head size (exponent 0.6)."""
+    rng = np.random.default_rng(seed)
+    people = pd.DataFrame({"age": rng.uniform(20, 60, n), "sex": rng.choice(["F", "M"], n)})
+    people["head_size_ml"] = 1450 * np.exp(rng.normal(0, 0.1, n))
+    mean = -0.02 * (people["age"] - 40) / 10 + 0.01 * (people["sex"] == "F")
+    mean = mean + 0.6 * np.log(people["head_size_ml"] / 1450) + np.log(4)
+    logs = mean.to_numpy()[:, None] + rng.normal(0, 0.05, (n, len(COLUMNS)))
+    return pd.DataFrame(np.exp(logs), columns=COLUMNS), people
+
+
+@pytest.fixture(scope="module")
+def known():
+    volumes, people = _cohort()
+    return norms.fit(volumes, people, ["control"] * len(people))
+
+
+def _average(**changed):
+    row = pd.DataFrame(4 * np.exp([[0.01] * len(COLUMNS)]), columns=COLUMNS)
+    for name, factor in changed.items():
+        region, side = name.split("_")
+        row[region, side] *= factor
+    return row
+
+
+def test_small_left_hippocampus_is_small_on_the_left(known):
+    table = norms.zscores(known, _average(hippocampus_left=0.75), PERSON)
+    z = norms.hippocampus(table)["z"]
+    assert z["left"] < -4 and abs(z["right"]) < 1 and z["asymmetry"] < -3
+    assert norms.hippocampus(table)["value"]["asymmetry"] == pytest.approx((0.75 - 1) / (0.75 + 1))
+    mirrored = norms.hippocampus(norms.zscores(known, _average(hippocampus_right=0.75), PERSON))["z"]
+    assert mirrored["right"] < -4 and mirrored["asymmetry"] > 3
+
+
+def test_hippocampus_stands_first_then_the_greatest_deviation(known):
+    table = norms.zscores(known, _average(insula_left=0.5), PERSON)
+    assert table["region"].unique().tolist() == ["hippocampus", "insula", "amygdala"]
+
+
+def test_covariates_are_taken_out(known):
+    (full,) = [one for one in known.regressions if set(one.covariates) == set(norms.COVARIATES)]
+    slopes = np.array(list(full.coefficients.values()))[[0, 1, 3, 4, 6, 7]]
+    np.testing.assert_allclose(slopes.mean(axis=0)[1:], [-0.02, 0.01, 0.6], atol=0.02)
+    large = {"age": 40.0, "sex": "F", "head_size_ml": 1450 * np.e**0.2}
+    grown = _average() * np.exp(0.6 * 0.2)
+    assert norms.zscores(known, grown, large)["z"].abs().max() < 1
+    assert norms.zscores(known, grown, large | {"head_size_ml": None})["z"].max() > 1
+
+
+def test_what_is_not_known_is_left_out_and_said(known):
+    assert norms.choose(known, {}).covariates == ()
+    assert norms.choose(known, {"age": 30.0}).covariates == ("age",)
+    assert "not for sex, head size" in norms.describe(known, {"age": 30.0})
+    assert "extrapolated" in norms.describe(known, PERSON | {"age": 80.0})
+    assert "extrapolated" not in norms.describe(known, PERSON)
+
+
+def test_band_holds_95_percent_of_new_healthy_people(known):
+    volumes, people = _cohort(80, seed=1)
+    inside = []
+    for row in range(len(people)):
+        table = norms.zscores(known, volumes.iloc[[row]], people.iloc[row].to_dict())
+        inside.append(table["value"].between(table["low"], table["high"]).mean())
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.03)
+
+
+def test_patients_do_not_move_the_norm(known):
+    volumes, people = _cohort()
+    ill = pd.concat([volumes, volumes * 0.1], ignore_index=True)
+    groups = ["control"] * len(volumes) + ["left"] * len(volumes)
+    assert norms.fit(ill, pd.concat([people, people], ignore_index=True), groups) == known
+
+
+def test_few_controls_give_volumes_without_z():
+    volumes, people = _cohort(6)
+    few = norms.fit(volumes, people, ["control"] * 6)
+    table = norms.zscores(few, _average(), PERSON)
+    assert table["z"].isna().all() and (table["value"] != 0).any() and norms.beyond(table) == (0, 0, 0)
+    assert "fewer than 10 controls" in norms.describe(few, PERSON)
+
+
+def test_controls_of_one_sex_and_without_ages_give_the_norms_they_can():
+    volumes, people = _cohort(30)
+    one = norms.fit(volumes, people.assign(sex="F", age=np.nan), ["control"] * 30)
+    assert {found.covariates for found in one.regressions} == {(), ("head_size_ml",)}
+    assert one.ages is None
+
+
+def test_nothing_of_a_single_control_is_stored():
+    """As many numbers for 30 controls as for 200, and no age of anyone."""
+    small, large = (norms.fit(*_cohort(n), ["control"] * n).model_dump_json() for n in (30, 200))
+    assert small.count(",") == large.count(",")
+    ages = _cohort(30)[1]["age"]
+    assert not any(f"{age:.4f}" in small for age in ages)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.floats(0.2, 5))
+def test_unit_of_the_volumes_does_not_matter(factor):
+    volumes, people = _cohort(40)
+    groups = ["control"] * 40
+    one = norms.zscores(norms.fit(volumes, people, groups), _average(), PERSON)
+    other = norms.zscores(norms.fit(volumes * factor, people, groups), _average() * factor, PERSON)
+    np.testing.assert_allclose(one["z"], other["z"], atol=1e-3)
+
+
+def test_sex_that_is_not_known_is_named(known):
+    with pytest.raises(TLEError, match="sex is 'female': give F or M"):
+        norms.choose(known, PERSON | {"sex": "female"})
+
+
+def test_model_of_other_regions_is_named(known):
+    with pytest.raises(TLEError, match="insula"):
+        norms.zscores(known, _average().drop(columns="insula", level="region"), PERSON)
+
+
+@pytest.mark.parametrize(("file", "column"), [("truth.tsv", "head_size_ml"), ("qc.tsv", "mask_ml")])
+def test_head_size_comes_from_the_phantom_or_the_brain_mask(tmp_path, file, column):
+    (tmp_path / "maps").mkdir()
+    table = pd.DataFrame({"participant_id": ["0002", "0001"], column: [1300.0, 1500.0]})
+    table.to_csv(tmp_path / "maps" / file, sep="\t", index=False)
+    people = pd.DataFrame(
+        {"participant_id": ["0001", "0002", "0003"], "age": [30.0, np.nan, 50.0], "sex": ["F", "M", None]}
+    )
+    found = norms.covariates(people, tmp_path)
+    assert found["head_size_ml"].tolist()[:2] == [1500.0, 1300.0] and np.isnan(found["head_size_ml"][2])
+    assert found["sex"].tolist() == ["F", "M", ""]
