@@ -70,6 +70,9 @@ CHAPTERS = {
         "from tle_utils.bookext import glue_figure\nglue_figure('headline-figure', fig, display=False)",
     ],
     "05_saliency_maps": [BRAIN, STATIC, VIEW],
+    "06_multitask_model": [FIGURE, BOXES],
+    "07_model_comparison": [TABLE],
+    "08_new_patient": [STREAMS],
     "90_new_chapter": ["print('no other file names this chapter')"],
 }
 CELLS = "<td>04_deep_model</td><td>ran</td><td>12.3</td><td>2026-01-01 00:00:00</td>"

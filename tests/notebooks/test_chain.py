@@ -21,6 +21,9 @@ CHAPTERS = [
     "03_lateralization_baseline",
     "04_deep_model",
     "05_saliency_maps",
+    "06_multitask_model",
+    "07_model_comparison",
+    "08_new_patient",
     "09_phantom_calibration",
 ]
 
