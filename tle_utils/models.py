@@ -146,6 +146,35 @@ def build(network, n_classes, *, input_shape=(160, 160, 1), l2=0.0, dropout=0.0,
     return keras.Model(inputs, outputs, name=network)
 
 
+def start_anew(compiled, make, seed):
+    """Put a compiled network back to the start of training: TensorFlow traces its steps once a process, not once a fit.
+
+    Parameters
+    ----------
+    compiled : keras.Model
+        Compiled, trained or not.
+    make : callable
+        Takes nothing, returns the same network anew, not compiled.
+    seed : int
+        Seed of weights, shuffles, noise and dropout.
+
+    Returns
+    -------
+    keras.Model
+        `compiled` with the weights and random states of a new network and an optimizer that has made no step.
+    """
+    keras.utils.set_random_seed(seed)
+    fresh = make()
+    rate = compiled.optimizer.learning_rate
+    compiled.optimizer.build(compiled.trainable_variables)
+    for variable in compiled.optimizer.variables:
+        if variable is not rate:
+            variable.assign(keras.ops.zeros_like(variable))
+    for variable, first in zip(compiled.variables, fresh.variables, strict=True):
+        variable.assign(first)
+    return compiled
+
+
 def parameter_counts(model):
     """Total and trainable parameters of a model, as the paper's figures print them."""
     trainable = sum(math.prod(weight.shape) for weight in model.trainable_weights)

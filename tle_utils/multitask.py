@@ -3,64 +3,17 @@
 import functools
 import inspect
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
 from sklearn.model_selection import StratifiedKFold
 
 from tle_utils import crossval, models, slices
 from tle_utils.errors import TLEError
-from tle_utils.models import block, keras
+from tle_utils.models import keras
+from tle_utils.multitask_network import HEADS, Options, build, joint, new_network
 from tle_utils.parallel import run_parallel
 from tle_utils.predictions import CLASSES, fold_rows
-
-HEADS = ("patient", "left")
-
-
-class Options(BaseModel):
-    """How the multi-task network is built and trained; every field belongs to the key of the cache.
-
-    Attributes
-    ----------
-    y_mm : tuple of int
-        MNI y coordinates of the slices in mm; the input's last axis.
-    flip : bool
-        Learn from every training participant's mirror image too, with left and right swapped.
-    standardise : bool
-        Turn voxels into z-scores against the controls of the training part.
-    mirror_difference : bool
-        Give the network each slice less its mirror image as a further channel.
-    voting : bool
-        One network a slice; their probabilities are averaged with the weights that their validation earns.
-    members : int
-        Networks of the ensemble. One learns from the training part and stops by the validation part of the fold; more
-        share both parts as inner folds, so that each participant outside the test part validates one of them.
-    stages : {1, 2}
-        1: both heads learn together. 2: trunk and patient head first, then the side head alone on patients.
-    max_epochs, batch_size, learning_rate, dropout, noise, l2
-        As in `training.Training`.
-    patience : int
-        Epochs without a lower validation loss after which training stops; the best weights are kept.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    y_mm: tuple[int, ...] = Field(default=(-24,), min_length=1)
-    flip: bool = False
-    standardise: bool = False
-    mirror_difference: bool = False
-    voting: bool = False
-    members: int = Field(default=1, ge=1)
-    stages: Literal[1, 2] = 1
-    max_epochs: int = Field(default=60, ge=1)
-    batch_size: int = Field(default=16, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
-    dropout: float = Field(default=0.3, ge=0, lt=1)
-    noise: float = Field(default=0.0, ge=0)
-    l2: float = Field(default=1e-4, ge=0)
-    patience: int = Field(default=10, ge=1)
 
 
 def _pooled_slices(path, y_mm):
@@ -88,45 +41,6 @@ def load_inputs(paths, y_mm, workers=1):
     return np.stack(run_parallel(job, list(paths), label="slices", workers=workers))
 
 
-def build(input_shape, options):
-    """Two convolutions (16 and 32 filters, 3 x 3, ReLU, batch normalisation, 2 x 2 maximum pooling) and two heads.
-
-    Parameters
-    ----------
-    input_shape : tuple of int
-        Rows, columns and channels.
-    options : Options
-        ``dropout``, ``noise`` and ``l2`` are used.
-
-    Returns
-    -------
-    keras.Model
-        Outputs ``patient`` (probability of being a patient) and ``left`` (of the left side, given a patient).
-    """
-    layers, penalty = keras.layers, keras.regularizers.L2(options.l2)
-    inputs = outputs = keras.Input(input_shape, name="slices")
-    if options.noise:
-        outputs = layers.GaussianNoise(options.noise, name="noise")(outputs)
-    for number, filters in enumerate((16, 32), start=1):
-        outputs = block(outputs, number, filters, penalty)
-        outputs = layers.MaxPooling2D(name=f"pool_{number}")(outputs)
-    outputs = layers.Dropout(options.dropout, name="dropout")(layers.Flatten(name="flatten")(outputs))
-    outputs = layers.Rescaling(outputs.shape[-1] ** -0.5, name="scale")(outputs)
-    heads = {
-        name: layers.Dense(1, activation="sigmoid", kernel_initializer="zeros", kernel_regularizer=penalty, name=name)(
-            outputs
-        )
-        for name in HEADS
-    }
-    return keras.Model(inputs, heads, name="multitask")
-
-
-def joint(patient, left):
-    """Probabilities of control, left and right from those of the two heads, shape (n, 3)."""
-    patient, left = np.ravel(patient), np.ravel(left)
-    return np.stack([1 - patient, patient * left, patient * (1 - left)], axis=1)
-
-
 def _with_difference(z, options):
     return np.concatenate([z, z - z[:, :, ::-1]], axis=-1) if options.mirror_difference else z
 
@@ -138,14 +52,7 @@ def _targets(groups):
     return labels, {"patient": np.ones(len(groups), np.float32), "left": ill.astype(np.float32)}
 
 
-def _fit(model, seen, held, options, heads):
-    model.compile(
-        keras.optimizers.Adam(options.learning_rate),
-        loss=dict.fromkeys(HEADS, "binary_crossentropy"),
-        loss_weights={name: float(name in heads) for name in HEADS},
-        jit_compile=False,
-    )
-    model.optimizer.build(model.trainable_variables)  # else TensorFlow traces the step a second time
+def _fit(model, seen, held, options):
     stop = keras.callbacks.EarlyStopping("val_loss", patience=options.patience, restore_best_weights=True)
     x, labels, weights = seen
     history = model.fit(
@@ -165,7 +72,7 @@ def _fit(model, seen, held, options, heads):
     return history
 
 
-def _train_one(z, groups, train, validation, options):
+def _train_one(z, groups, train, validation, options, seed):
     """One network; `z` holds the z-scores (or the slices) of all participants."""
     seen, labels = z[train], groups[train]
     if options.flip:
@@ -175,17 +82,18 @@ def _train_one(z, groups, train, validation, options):
         (_with_difference(part, options), *_targets(names))
         for part, names in ((seen, labels), (z[validation], groups[validation]))
     ]
-    model = build(parts[0][0].shape[1:], options)
-    history = _fit(model, *parts, options, HEADS if options.stages == 1 else HEADS[:1])
+    shape = parts[0][0].shape[1:]
+    model = new_network(shape, options, HEADS if options.stages == 1 else HEADS[:1], seed)
+    history = _fit(model, *parts, options)
     if options.stages == 2:
-        for layer in model.layers:
-            layer.trainable = layer.name == "left"
+        trunk, model = model.get_weights(), new_network(shape, options, HEADS[1:], seed)
+        model.set_weights(trunk)
         ill = [names != "control" for names in (labels, groups[validation])]
         parts = [
             (x[rows], {k: v[rows] for k, v in y.items()}, {k: v[rows] for k, v in weights.items()})
             for (x, y, weights), rows in zip(parts, ill, strict=True)
         ]
-        later = _fit(model, *parts, options, HEADS[1:])
+        later = _fit(model, *parts, options)
         history = {name: history[name] + later[name] for name in ("loss", "val_loss")}
     return model, history
 
@@ -257,7 +165,6 @@ def train_fold(x, groups, fold, options, seed):
     if x.shape[-1] != len(options.y_mm):
         raise TLEError(f"y_mm names {len(options.y_mm)} slices, the input has {x.shape[-1]}: load the same slices")
     seed = seed + 1000 * fold.repeat + fold.fold
-    keras.utils.set_random_seed(seed)
     voters = [[n] for n in range(x.shape[-1])] if options.voting else [list(range(x.shape[-1]))]
     stored = {"options": np.asarray(options.model_dump_json())}
     tests, votes, held_rows, held_p = [], [], [], []
@@ -266,7 +173,8 @@ def train_fold(x, groups, fold, options, seed):
         for voter, channels in enumerate(voters):
             mean, deviation = _scale(x[..., channels], groups, train, options)
             z = (x[..., channels] - mean) / deviation
-            model, history = _train_one(z, groups, train, validation, options)
+            drawn = int(np.random.default_rng([seed, member, voter]).integers(2**31))
+            model, history = _train_one(z, groups, train, validation, options, drawn)
             name = f"m{member:02d}_v{voter:02d}"
             stored |= {f"{name}_mean": np.asarray(mean), f"{name}_deviation": np.asarray(deviation)}
             stored |= {f"{name}_w_{number:03d}": value for number, value in enumerate(model.get_weights())}
@@ -354,7 +262,7 @@ def predict(stored, x):
 
 def _cached_fold(job):
     x, groups, fold, options, seed, path = job
-    code = crossval.code_version(inspect.getmodule(Options), models, slices)
+    code = crossval.code_version(inspect.getmodule(_fit), inspect.getmodule(Options), models, slices)
     key = crossval.fold_key(x, groups, fold, options, seed, code)
     return crossval.kept_fold(path, key, lambda: train_fold(x, groups, fold, options, seed))
 

@@ -1,5 +1,6 @@
 """How a network is trained on one fold: settings, named presets, inputs, early stopping."""
 
+import functools
 from typing import Literal
 
 import numpy as np
@@ -212,6 +213,25 @@ def _filled_up(seen, labels, seed):
     return flat.reshape(-1, *seen.shape[1:]), labels
 
 
+@functools.lru_cache(maxsize=8)
+def _compiled(network, learning_rate, n_classes, input_shape, options):
+    model = models.build(network, n_classes, input_shape=input_shape, **dict(options))
+    model.compile(
+        keras.optimizers.Adam(learning_rate),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+    return model
+
+
+def _new_network(training, n_classes, input_shape, seed):
+    options = training.model_dump(include={"l2", "dropout", "noise", "scaled"})
+    model = _compiled(training.network, training.learning_rate, n_classes, input_shape, tuple(options.items()))
+    make = functools.partial(models.build, training.network, n_classes, input_shape=input_shape, **options)
+    return models.start_anew(model, make, seed)
+
+
 def train_fold(x, groups, classes, fold, training, seed):
     """Train one network on one fold.
 
@@ -242,7 +262,6 @@ def train_fold(x, groups, classes, fold, training, seed):
     TLEError
         When the loss is no longer a number.
     """
-    keras.utils.set_random_seed(seed + 1000 * fold.repeat + fold.fold)
     seen, labels = x[fold.train], groups[fold.train]
     if training.flip:
         mirrored, swapped = slices.flip(seen, labels)
@@ -253,15 +272,7 @@ def train_fold(x, groups, classes, fold, training, seed):
     seen, held, test = (fold_inputs(part, scale) for part in (seen, x[fold.validation], x[fold.test]))
     code = {name: number for number, name in enumerate(classes)}
     seen_codes, held_codes = (np.array([code[name] for name in part]) for part in (labels, groups[fold.validation]))
-    options = training.model_dump(include={"l2", "dropout", "noise", "scaled"})
-    model = models.build(training.network, len(classes), input_shape=x.shape[1:], **options)
-    model.compile(
-        keras.optimizers.Adam(training.learning_rate),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        jit_compile=False,
-    )
-    model.optimizer.build(model.trainable_variables)  # else TensorFlow traces the step a second time
+    model = _new_network(training, len(classes), x.shape[1:], seed + 1000 * fold.repeat + fold.fold)
     weights = None
     if training.class_weights is not None:
         balanced = compute_class_weight("balanced", classes=np.arange(len(classes)), y=seen_codes)
