@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tle_utils import crossval
+from tle_utils import crossval, training
 from tle_utils.errors import TLEError
 from tle_utils.training import Training
 
@@ -92,6 +92,15 @@ def test_parallel_and_resumed_runs_give_the_same_predictions(planted, trained, t
     (tmp_path / done[1].name).write_bytes(done[1].read_bytes()[:1000])
     again, _ = run(planted, tmp_path, workers=2)
     pd.testing.assert_frame_equal(again, predictions)
+
+
+def test_a_fold_does_not_depend_on_what_this_process_trained_before(planted):
+    x, people, folds = planted
+    settings = TRAINING.model_copy(update={"max_epochs": 2, "dropout": 0.3, "noise": 0.5})
+    job = people["group"].to_numpy(object), ["control", "left", "right"]
+    training._compiled.cache_clear()
+    first, _, again = (training.train_fold(x, *job, folds[k], settings, 0) for k in (0, 1, 0))
+    assert all(np.array_equal(first[name], again[name]) for name in first)
 
 
 def test_a_fold_of_other_data_is_not_taken_from_the_cache(planted, trained):

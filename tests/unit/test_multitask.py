@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tle_utils import crossval, multitask, slices
+from tle_utils import crossval, multitask, multitask_network, slices
 from tle_utils.errors import TLEError
 from tle_utils.predictions import CLASSES
 
@@ -110,6 +110,15 @@ def test_two_stages_leave_the_patient_head_alone_in_the_second():
     other = multitask.train_fold(x, relabelled, fold, _quick(stages=2, max_epochs=3), 0)
     np.testing.assert_allclose(one["p_test"][:, 0], other["p_test"][:, 0], atol=1e-6)
     assert not np.allclose(one["p_test"][:, 1], other["p_test"][:, 1])
+
+
+def test_a_fold_does_not_depend_on_what_this_process_trained_before():
+    x, people = _cohort(n=9)
+    folds, groups = crossval.make_folds(people, 3, seed=0), people["group"].to_numpy(object)
+    options = _quick(max_epochs=2, stages=2, members=2, dropout=0.3, noise=0.5)
+    multitask_network._compiled.cache_clear()
+    first, _, again = (multitask.train_fold(x, groups, folds[k], options, 0) for k in (0, 1, 0))
+    assert all(np.array_equal(first[name], again[name]) for name in first)
 
 
 def test_same_seed_same_numbers(tmp_path):
