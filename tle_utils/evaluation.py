@@ -355,6 +355,11 @@ def _normalised(rows, classes):
     return p / p.sum(axis=1, keepdims=True)
 
 
+def equal_bins(score, bins):
+    """Number of the bin of each score (array of int); bins hold about equally many, equal scores stay in one."""
+    return np.searchsorted(np.unique(np.quantile(score, np.arange(1, bins) / bins)), score)
+
+
 def reliability_table(table, positive=None, bins=10):
     """Predicted against observed frequency in bins that hold about equally many rows.
 
@@ -381,8 +386,7 @@ def reliability_table(table, positive=None, bins=10):
         score, event = p.max(axis=1), np.array(classes)[p.argmax(axis=1)] == rows["group"].to_numpy(str)
     else:
         _, score, event, _ = _measures(rows, classes, positive)["auc"]
-    edges = np.unique(np.quantile(score, np.arange(1, bins) / bins))
-    part = pd.DataFrame({"bin": np.searchsorted(edges, score), "score": score, "event": event}).groupby("bin")
+    part = pd.DataFrame({"bin": equal_bins(score, bins), "score": score, "event": event}).groupby("bin")
     out = part.agg(n=("event", "size"), predicted=("score", "mean"), observed=("event", "mean")).reset_index(drop=True)
     ends = [wilson_interval(observed * n, n) for n, observed in zip(out["n"], out["observed"], strict=True)]
     out[["ci_low", "ci_high"]] = ends

@@ -65,17 +65,8 @@ def network_maps(model, x):
         weights = np.eye(len(multitask.HEADS), dtype=np.float32)
         twice = np.repeat(own, len(weights), axis=0)
         total = total + share * attribution.smoothgrad(explainer, twice, weights, np.zeros_like(own[0]))
-    return {name: _full_size(part) for name, part in zip(multitask.HEADS, total, strict=True)}
-
-
-def _full_size(part):
-    """A map of pooled slices at 1 mm in the layout of `slices.load_slices`; blurred, as one square is noise."""
-    side = slices.SQUARE_MM
-    rows, columns = slices.POOLED_SHAPE
-    start = int(np.flatnonzero(slices.X_MM == 0)[0]) - columns * side // 2
-    image = np.zeros((slices.SIZE, slices.SIZE), np.float32)
-    image[: rows * side, start : start + columns * side] = np.kron(part, np.ones((side, side), np.float32))
-    return ndimage.gaussian_filter(image, side)
+    blurred = [ndimage.gaussian_filter(slices.unpooled(part), slices.SQUARE_MM) for part in total]  # a square is noise
+    return dict(zip(multitask.HEADS, blurred, strict=True))
 
 
 def regional_maps(model, volumes, y_mm=Y_MM):

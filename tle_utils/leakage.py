@@ -20,9 +20,8 @@ POOL = 4  # voxels averaged along either axis of a slice
 
 
 def _small(path, y_mm):
-    image = slices.load_slices([path], y_mm)[0]
-    size = slices.SIZE // POOL
-    return image.reshape(size, POOL, size, POOL, -1).mean(axis=(1, 3)).reshape(size**2, -1).T
+    small = slices.averaged(slices.load_slices([path], y_mm), POOL)[0]
+    return small.reshape(-1, len(y_mm)).T
 
 
 def small_slices(paths, y_mm, workers=1):

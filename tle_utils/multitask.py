@@ -14,6 +14,7 @@ from tle_utils.models import keras
 from tle_utils.multitask_network import HEADS, Options, build, joint, new_network
 from tle_utils.parallel import run_parallel
 from tle_utils.predictions import CLASSES, fold_rows
+from tle_utils.recalibration import LEAST
 
 
 def _pooled_slices(path, y_mm):
@@ -122,7 +123,7 @@ def _gain(p, groups):
     """How many nats a participant the probabilities are better than knowing how frequent the classes are."""
     truth = np.array([CLASSES.index(group) for group in groups])
     share = np.bincount(truth, minlength=len(CLASSES)) / len(truth)
-    return np.log(np.maximum(p[np.arange(len(truth)), truth], 1e-6)).mean() - np.log(share[truth]).mean()
+    return np.log(np.maximum(p[np.arange(len(truth)), truth], LEAST)).mean() - np.log(share[truth]).mean()
 
 
 def _votes(gains):

@@ -188,9 +188,8 @@ def new_phantom(cohort, folder, made, *, seed=0):
         )
     knobs = phantom.Knobs(seed, **settings)
     drawn = phantom.draw("left", entry.n_left, knobs)
-    stored = np.clip(np.rint(phantom.render(drawn, knobs) / np.float32(phantom.SLOPE)), 0, 255)
     path = Path(made) / preprocessing.map_name("sub-new", modulated=True)
-    images.write_image(path, phantom.in_space((stored * phantom.SLOPE).astype(np.float32)), atlas.AFFINE)
+    images.write_image(path, phantom.stored_map(drawn, knobs) * np.float32(phantom.SLOPE), atlas.AFFINE)
     names = phantom.model_regions()[0]["name"].tolist()
     loss = 1 - np.exp(drawn["effect"][names.index("left_hippocampus")])
     row = drawn["row"]

@@ -221,6 +221,12 @@ def in_space(values, outside=0):
     return volume
 
 
+def stored_map(drawn, knobs):
+    """A participant's map as it is stored: numpy.ndarray of uint8, shape (197, 233, 189), in steps of `SLOPE`."""
+    values = np.clip(np.rint(render(drawn, knobs) / np.float32(SLOPE)), 0, 255)
+    return in_space(values.astype(np.uint8))
+
+
 def _write(path, stored, fingerprint):
     header = nib.Nifti1Header()
     header.set_data_dtype(np.uint8)
@@ -263,8 +269,7 @@ def _participant(person, out_dir, knobs):
     drawn = draw(group, index, knobs)
     stored = _read(path, fingerprint)
     if stored is None:
-        values = np.clip(np.rint(render(drawn, knobs) / np.float32(SLOPE)), 0, 255)
-        stored = in_space(values.astype(np.uint8))
+        stored = stored_map(drawn, knobs)
         _write(path, stored, fingerprint)
     names = model_regions()[0]["name"]
     volumes = atlas.regional_volumes(stored) * SLOPE

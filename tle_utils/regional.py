@@ -3,6 +3,7 @@
 import nibabel as nib
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 from sklearn.covariance import LedoitWolf
 
 from tle_utils import atlas
@@ -131,8 +132,7 @@ def predict(stored, volumes):
         score = (values - stored[f"{name}_centre"]) / stored[f"{name}_spread"] @ weight
         signs = np.array([1, -1]) if name == "asymmetry" else np.array([1, 1])
         evidence[:, 1:] += score[:, None] * signs - weight @ mean / 2
-    evidence -= evidence.max(axis=1, keepdims=True)
-    return np.exp(evidence) / np.exp(evidence).sum(axis=1, keepdims=True)
+    return softmax(evidence, axis=1)
 
 
 def cross_validate(volumes, participants, folds, label="regional volumes"):

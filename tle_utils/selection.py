@@ -10,8 +10,8 @@ from tle_utils import published as papers
 from tle_utils.crossval import Fold
 from tle_utils.errors import TLEError
 from tle_utils.predictions import classes_of, select_rows, validate_predictions
+from tle_utils.recalibration import LEAST
 
-LEAST = 1e-6  # smaller probabilities count as this much
 UNTRAINED = ("majority", "shuffled labels")  # with the ideal observer: never to be chosen
 
 
@@ -232,10 +232,8 @@ def _floor(rows, bins, seed):
     columns = [f"p_{name}" for name in classes_of(rows)]
     p = rows[columns].to_numpy()
     top, chance = p.max(axis=1) / p.sum(axis=1), np.random.default_rng([seed, 21]).random((200, len(p)))
-    edges = np.unique(np.quantile(top, np.arange(1, bins) / bins))
-    place = np.searchsorted(edges, top)
-    counts = np.bincount(place, minlength=len(edges) + 1)
-    off = [np.abs(np.bincount(place, top - (draw < top), len(counts))).sum() / len(p) for draw in chance]
+    place = evaluation.equal_bins(top, bins)
+    off = [np.abs(np.bincount(place, top - (draw < top))).sum() / len(p) for draw in chance]
     return float(np.mean(off))
 
 

@@ -180,6 +180,33 @@ def voxel_scale(stack):
     return stack.mean(axis=0, dtype=np.float64).astype(np.float32), deviation.astype(np.float32)
 
 
+def averaged(stack, side):
+    """Slices averaged over squares of `side` mm.
+
+    Parameters
+    ----------
+    stack : numpy.ndarray
+        Shape (n, rows, columns, slices); `side` divides rows and columns.
+    side : int
+        mm.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, shape (n, rows / side, columns / side, slices).
+    """
+    n, rows, columns, slices = stack.shape
+    squares = stack.reshape(n, rows // side, side, columns // side, side, slices)
+    return squares.mean(axis=(2, 4), dtype=np.float32)
+
+
+def _pooled_window():
+    """Rows and columns of the window of `pooled`."""
+    rows, columns = (count * SQUARE_MM for count in POOLED_SHAPE)
+    start = int(np.flatnonzero(X_MM == 0)[0]) - columns // 2
+    return slice(rows), slice(start, start + columns)
+
+
 def pooled(stack):
     """Slices averaged over squares of `SQUARE_MM`, on a window that is symmetric about the midline.
 
@@ -194,11 +221,14 @@ def pooled(stack):
         float32, shape (n, 32, 31, slices); the number of columns is odd, so that ``[:, :, ::-1]`` is the mirror image;
         x from left to right.
     """
-    rows, columns = POOLED_SHAPE
-    start = int(np.flatnonzero(X_MM == 0)[0]) - columns * SQUARE_MM // 2
-    window = stack[:, : rows * SQUARE_MM, start : start + columns * SQUARE_MM]
-    squares = window.reshape(len(stack), rows, SQUARE_MM, columns, SQUARE_MM, -1)
-    return squares.mean(axis=(2, 4), dtype=np.float32)
+    return averaged(stack[:, *_pooled_window()], SQUARE_MM)
+
+
+def unpooled(image):
+    """One image of `pooled`, shape (32, 31), back at 1 mm: shape (160, 160), zero outside the window."""
+    out = np.zeros((SIZE, SIZE), image.dtype)
+    out[_pooled_window()] = np.kron(image, np.ones((SQUARE_MM, SQUARE_MM), image.dtype))
+    return out
 
 
 def to_volume(images, y_mm):
