@@ -69,6 +69,8 @@ class Step:
         File name without extension.
     needs : list of str
         Notebooks whose results it reads; ``tle: {needs: [...]}`` in the notebook's metadata, by default the first one.
+    makes : list of str
+        Folders of the run that hold results of its beside its own folder; ``tle: {makes: [...]}`` in the metadata.
     content : dict
         What its result is made from, by name: its cells and the shared code it imports.
     """
@@ -77,7 +79,8 @@ class Step:
         self.path, self.name = path, path.stem
         notebook = read_notebook(path)
         default = [FIRST] if FIRST in earlier else []
-        self.needs = notebook["metadata"].get("tle", {}).get("needs", default)
+        said = notebook["metadata"].get("tle", {})
+        self.needs, self.makes = said.get("needs", default), said.get("makes", [])
         for name in self.needs:
             if name not in earlier:
                 raise TLEError(f"{path.name}: needs '{name}', which does not come before it; {closest(name, earlier)}")

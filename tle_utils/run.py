@@ -208,9 +208,14 @@ class Run:
 
     def _results(self, name):
         folder, found = self.folder / name, []
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            parts = path.relative_to(folder).parts
-            if parts != ("outputs.json",) and "cache" not in parts and not any(part.startswith(".") for part in parts):
+        made = [folder, *(self.folder / other for other in self.steps[name].makes)]
+        for path in sorted(path for one in made for path in one.rglob("*") if path.is_file()):
+            parts = Path(os.path.relpath(path, folder)).parts
+            if (
+                parts != ("outputs.json",)
+                and "cache" not in parts
+                and not any(part.startswith(".") and part != ".." for part in parts)
+            ):
                 found.append({"path": "/".join(parts), "size": path.stat().st_size, "sha256": sha256(path)})
         return found
 

@@ -16,11 +16,11 @@ PARAMETERS = 'profile: str = "demo"\ncohort: str = "phantom"\nseed: int = 0\nwor
 CHECK = 'from tle_utils import parameters\n\np = parameters.check("{name}", globals())'
 
 
-def write_notebook(project, name, extra, cell, needs=None):
+def write_notebook(project, name, extra, cell, **said):
     first = nbformat.v4.new_code_cell(PARAMETERS + extra, metadata={"tags": ["parameters"]})
     cells = [nbformat.v4.new_markdown_cell("# Title"), first]
     cells += [nbformat.v4.new_code_cell(source) for source in (CHECK.format(name=name), cell)]
-    metadata = {"tle": {"needs": needs}} if needs else {}
+    metadata = {"tle": said}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), project / "notebooks" / f"{name}.ipynb")
 
 
@@ -35,7 +35,8 @@ def project(tmp_path, monkeypatch):
     leave = '(p.result_dir / "maps.txt").write_text(text + "!")'
     write_notebook(tmp_path, "02_replication", "max_epochs: int = 5", read.format("01_preprocessing") + leave)
     needs = ["02_replication"]
-    write_notebook(tmp_path, "03_deep", "", read.format(needs[0]) + leave, needs)
+    model = '\n(p.run_dir / "models").mkdir(exist_ok=True)\n(p.run_dir / "models" / "net.txt").write_text(text)'
+    write_notebook(tmp_path, "03_deep", "", read.format(needs[0]) + leave + model, needs=needs, makes=["models"])
     write_notebook(tmp_path, "04_other", "", read.format("01_preprocessing") + leave)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -74,11 +75,14 @@ def test_only_what_is_out_of_date_runs(project, capsys):
     table = capsys.readouterr().out
     assert "runs/demo-phantom/02_replication/maps.txt changed" in table and "02_replication runs first" in table
 
+    (run / "models" / "net.txt").unlink()
+    assert main(["status", "--set", "02_replication.max_epochs=6"]) == 0
+    assert "models/net.txt is gone" in capsys.readouterr().out, "results beside a notebook's own folder count"
     (run / "04_other" / "maps.txt").unlink()
     replace_in(project / "notebooks" / "02_replication.ipynb", "!", "?")
     assert main(["run"]) == 0
     assert states(capsys) == ALL_DONE | {"01": "up to date"}
-    assert (run / "03_deep" / "maps.txt").read_text() == "5?!"
+    assert (run / "03_deep" / "maps.txt").read_text() == "5?!" and (run / "models" / "net.txt").exists()
 
     text = (run / "notebooks" / "02_replication.ipynb").read_text()
     assert str(project) not in text, "no path of this machine in a page"
@@ -182,7 +186,7 @@ def test_a_missing_folder_of_scans_stops_before_anything_is_written(project, cap
 
 
 def test_needs_must_name_an_earlier_notebook(project):
-    write_notebook(project, "05_late", "", "", ["06_later"])
+    write_notebook(project, "05_late", "", "", needs=["06_later"])
     with pytest.raises(TLEError, match="05_late.ipynb: needs '06_later', which does not come before it"):
         chain()
 
