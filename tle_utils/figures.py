@@ -3,6 +3,7 @@
 import numpy as np
 import plotly.graph_objects as go
 import plotly.io as pio
+from plotly.colors import hex_to_rgb
 from plotly.subplots import make_subplots
 
 # Okabe and Ito's palette: told apart with every common colour vision.
@@ -232,6 +233,13 @@ def model_intervals(results, value="accuracy", *, chance=None, label=None):
     return figure.update_layout(height=140 + 42 * len(rows))
 
 
+def band(x, low, high, colour, name):
+    """Area between two curves in a light tint of their colour, shown and hidden with the curve of that name."""
+    edges = {"x": [*x, *x[::-1]], "y": [*low, *high[::-1]], "line": {"width": 0}, "hoverinfo": "skip"}
+    area = {"mode": "lines", "fill": "toself", "fillcolor": f"rgba{(*hex_to_rgb(colour), 0.2)}"}
+    return go.Scatter(**edges, **area, legendgroup=name, showlegend=False)
+
+
 def reliability(tables):
     """Observed against predicted frequency, a colour a model; on the dotted line a probability means what it says.
 
@@ -243,20 +251,20 @@ def reliability(tables):
     Returns
     -------
     plotly.graph_objects.Figure
-        Error bars are Wilson's 95 % intervals.
+        Bands are Wilson's 95 % intervals.
     """
     figure = go.Figure(
         go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dot", "color": "#7f7f7f"}, hoverinfo="skip")
     )
     figure.data[0].showlegend = False
     for (name, table), colour in zip(tables.items(), SPLIT_COLOURS.values(), strict=False):
-        spread = {"array": table["ci_high"] - table["observed"], "arrayminus": table["observed"] - table["ci_low"]}
+        figure.add_trace(band(table["predicted"], table["ci_low"], table["ci_high"], colour, name))
         figure.add_scatter(
             x=table["predicted"],
             y=table["observed"],
-            error_y={"type": "data", "symmetric": False, **spread},
             mode="lines+markers",
             name=name,
+            legendgroup=name,
             line={"color": colour},
             customdata=table["n"],
             hovertemplate="said %{x:.2f}, was right %{y:.2f} (n = %{customdata})<extra></extra>",

@@ -116,6 +116,53 @@ def roc_band(table, positive, seed=0):
     return pd.DataFrame({"false_positives": grid, "sensitivity": curves[0], "low": low, "high": high})
 
 
+def side_roc(predictions, results, models, seed=0):
+    """ROC curves of telling left from right in true patients, with pointwise 95 % bands; left is the positive class.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        Predictions of several models; test rows of true left and right patients are used.
+    results : pandas.DataFrame
+        From `comparison.results_table`, for the areas in the legend.
+    models : sequence of str
+        Models to draw, as far as they are in the predictions; five at most.
+    seed : int
+        As in `roc_band`.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        A click on a name in the legend hides its curve and band.
+    """
+    figure, areas = go.Figure(), results.set_index("model")["auc_left_right"]
+    rows = predictions[predictions["group"].isin(["left", "right"])]
+    drawn = [name for name in models if name in set(rows["model"])]
+    colours = [*figures.SPLIT_COLOURS.values(), figures.COLOURS["right"], GREY]
+    for name, colour in zip(drawn, colours, strict=False):
+        part = rows[rows["model"] == name]
+        left = (part["p_left"] / (part["p_left"] + part["p_right"])).fillna(0.5)
+        found = roc_band(part.assign(p_left=left, p_right=1 - left, p_control=np.nan), "left", seed)
+        x = found["false_positives"]
+        figure.add_trace(figures.band(x, found["low"], found["high"], colour, name))
+        figure.add_scatter(
+            x=x,
+            y=found["sensitivity"],
+            mode="lines",
+            line={"color": colour, "width": 2.5, "shape": "hv"},
+            name=f"{name}, AUC {areas[name]:.2f}",
+            legendgroup=name,
+            hovertemplate=f"{name}: %{{y:.2f}} of left called left, %{{x:.2f}} of right<extra></extra>",
+        )
+    chance = {"color": GREY, "dash": "dot"}
+    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=chance, hoverinfo="skip", showlegend=False)
+    figure.update_xaxes(title_text="Share of right patients called left", range=[-0.02, 1.02])
+    figure.update_yaxes(title_text="Share of left patients called left", range=[-0.02, 1.04])
+    n = rows["participant_id"].nunique()
+    alt = f"ROC curves of the side in {n} patients: {', '.join(drawn)}"
+    return figure.update_layout(height=470 + 22 * len(drawn), margin_t=40 + 22 * len(drawn), meta={"alt": alt})
+
+
 def _some_names(people):
     people = list(dict.fromkeys(people))
     more = [f"and {len(people) - NAMED} more"] if len(people) > NAMED else []

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from sklearn.metrics import roc_curve
+from sklearn.metrics import roc_auc_score, roc_curve
 
-from tle_utils import evaluation, interactive, slices
+from tle_utils import comparison, evaluation, interactive, slices
 from tle_utils.errors import TLEError
 
 
@@ -65,6 +65,28 @@ def test_the_roc_curve_is_that_of_scikit_learn(table):
     assert band["sensitivity"].to_numpy() == pytest.approx(expected)
     assert (band["low"] <= band["high"]).all() and band[["low", "high"]].iloc[-1].eq(1).all()
     assert band["sensitivity"].between(band["low"], band["high"]).mean() > 0.95
+
+
+def test_the_roc_curve_of_the_side_leaves_out_controls_and_has_the_area_of_the_table():
+    rng, groups = np.random.default_rng(1), np.array(["control", "left", "right"] * 20)
+    p = rng.dirichlet([1, 1, 1], 60) + np.eye(3)[np.arange(60) % 3] * 0.3
+    table = pd.DataFrame(p / p.sum(axis=1, keepdims=True), columns=["p_control", "p_left", "p_right"])
+    table = table.assign(participant_id=[f"sub-{n:02d}" for n in range(60)], group=groups, model="net", repeat=0)
+    table = table.assign(fold=np.arange(60) % 3, split="test", predicted=groups)
+    table.loc[1, ["p_control", "p_left", "p_right"]] = [1, 0, 0]
+    results = comparison.results_table(table)
+    figure = interactive.side_roc(table, results, ["net", "not there"])
+    band, curve, _ = figure.data
+    ill = table[table["group"] != "control"]
+    score = (ill["p_left"] / (ill["p_left"] + ill["p_right"])).fillna(0.5)
+    x, y, _ = roc_curve(ill["group"] == "left", score, drop_intermediate=False)
+    assert list(curve.y) == pytest.approx([y[x <= at + 1e-9].max() for at in curve.x])
+    assert curve.name == f"net, AUC {roc_auc_score(ill['group'] == 'left', score):.2f}"
+    assert (
+        band.legendgroup == curve.legendgroup
+        and min(band.y) < min(curve.y[1:])
+        and "40 patients" in figure.layout.meta["alt"]
+    )
 
 
 def test_the_band_counts_participants_and_not_rows(table):
