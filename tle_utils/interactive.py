@@ -142,7 +142,9 @@ def side_roc(predictions, results, models, seed=0):
     for name, colour in zip(drawn, colours, strict=False):
         part = rows[rows["model"] == name]
         left = (part["p_left"] / (part["p_left"] + part["p_right"])).fillna(0.5)
-        found = roc_band(part.assign(p_left=left, p_right=1 - left, p_control=np.nan), "left", seed)
+        said = np.where(left > 0.5, "left", "right")
+        sides = part.assign(p_left=left, p_right=1 - left, p_control=np.nan, predicted=said)
+        found = roc_band(sides, "left", seed)
         x = found["false_positives"]
         figure.add_trace(figures.band(x, found["low"], found["high"], colour, name))
         figure.add_scatter(
@@ -150,7 +152,7 @@ def side_roc(predictions, results, models, seed=0):
             y=found["sensitivity"],
             mode="lines",
             line={"color": colour, "width": 2.5, "shape": "hv"},
-            name=f"{name}, AUC {areas[name]:.2f}",
+            name=f"{name.partition(' (')[0]}, AUC {areas[name]:.2f}",
             legendgroup=name,
             hovertemplate=f"{name}: %{{y:.2f}} of left called left, %{{x:.2f}} of right<extra></extra>",
         )

@@ -72,7 +72,7 @@ def test_the_roc_curve_of_the_side_leaves_out_controls_and_has_the_area_of_the_t
     p = rng.dirichlet([1, 1, 1], 60) + np.eye(3)[np.arange(60) % 3] * 0.3
     table = pd.DataFrame(p / p.sum(axis=1, keepdims=True), columns=["p_control", "p_left", "p_right"])
     table = table.assign(participant_id=[f"sub-{n:02d}" for n in range(60)], group=groups, model="net", repeat=0)
-    table = table.assign(fold=np.arange(60) % 3, split="test", predicted=groups)
+    table = table.assign(fold=np.arange(60) % 3, split="test", predicted=groups[p.argmax(axis=1)])
     table.loc[1, ["p_control", "p_left", "p_right"]] = [1, 0, 0]
     results = comparison.results_table(table)
     figure = interactive.side_roc(table, results, ["net", "not there"])
