@@ -1,5 +1,6 @@
 """What a reader would miss: figures that stay blank, pages that need the network, text that cannot be read."""
 
+import contextlib
 import itertools
 import json
 import re
@@ -8,7 +9,8 @@ from urllib.parse import unquote
 
 import pytest
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
+playwright = pytest.importorskip("playwright.sync_api")
+pytestmark = pytest.mark.browser
 
 WIDTHS = {"wide": 1280, "narrow": 360}
 THEMES = ("light", "dark")
@@ -26,6 +28,8 @@ OPEN_AND_SCROLL = """async () => {
   document.querySelectorAll("details").forEach((d) => (d.open = false));
   window.scrollTo({top: 0, behavior: "instant"});
 }"""
+
+DRAWN = "() => [...document.querySelectorAll('.tle-plot')].every((box) => box.querySelector('.main-svg'))"
 
 STATE = """() => {
   const plots = [...document.querySelectorAll(".tle-plot")].map((box) => ({
@@ -114,6 +118,8 @@ def open_page(browser, address):
     page.on("console", lambda line: trouble["errors"].append(line.text) if line.type == "error" else None)
     page.goto(address)
     page.evaluate(OPEN_AND_SCROLL)
+    with contextlib.suppress(playwright.TimeoutError):  # what has not drawn by then is for the tests to name
+        page.wait_for_function(DRAWN, timeout=20_000)
     return page, trouble
 
 

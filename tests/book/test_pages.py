@@ -11,7 +11,7 @@ from mini_book import REPOSITORY, ROOT
 from tle_utils import bookpages
 from tle_utils.manifest import load_manifest
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
+pytestmark = pytest.mark.browser
 
 
 def mini_only(book):

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from project import copy_project, shared_data, tle
 
-pytestmark = [pytest.mark.real, pytest.mark.chain]
+pytestmark = [pytest.mark.real, pytest.mark.chain, pytest.mark.xdist_group("planted")]
 
 
 @pytest.fixture(scope="module")
