@@ -74,7 +74,9 @@ def tissue_maps(brain, mask, priors):
 
     Expectation-maximisation as in unified segmentation (Ashburner & Friston 2005), without its deformation, and with
     a mean-field Potts term (Zhang, Brady & Smith 2001). The prior enters with half its weight, so that a brain
-    that differs from the template is not pulled towards it.
+    that differs from the template is not pulled towards it. The maps are the mean of these probabilities and of the
+    shares of two tissues that a voxel's brightness speaks for (Tohka, Zijdenbos & Evans 2004): the first know where a
+    voxel lies, the second keep thin and mixed tissue.
 
     Parameters
     ----------
@@ -103,11 +105,7 @@ def tissue_maps(brain, mask, priors):
     prior = np.maximum(prior, 0.01) ** PRIOR_WEIGHT
     prior /= prior.sum(axis=0)
     sure = [np.median(values[prior[i] >= np.quantile(prior[i], 0.9)]) for i in range(3)]
-    if not sure[0] < sure[1] < sure[2]:
-        raise TLEError(
-            "white matter is not brighter than grey matter and that brighter than fluid "
-            f"({sure[2]:.2f}, {sure[1]:.2f}, {sure[0]:.2f}): give a T1w scan with a right header"
-        )
+    _refuse_order(sure)
     share = prior
     volume = np.zeros(mask.shape, np.float32)
     for step in range(STEPS):
@@ -121,11 +119,22 @@ def tissue_maps(brain, mask, priors):
                 score[i] += NEIGHBOUR_WEIGHT * ndimage.convolve(volume, NEIGHBOURS, mode="constant")[mask]
         share = np.exp(score - score.max(axis=0))
         share /= share.sum(axis=0)
+    _refuse_order(mean)
     maps = {}
     for i, tissue in enumerate(TISSUES):
         maps[tissue] = np.zeros(mask.shape, np.float32)
-        maps[tissue][mask] = share[i]
+        maps[tissue][mask] = (share[i] + np.interp(values, mean, np.eye(len(TISSUES))[i])) / 2
     return maps
+
+
+def _refuse_order(brightness):
+    """Refuse tissues that are not ordered as in a T1w scan."""
+    fluid, grey, white = brightness
+    if not fluid < grey < white:
+        raise TLEError(
+            "white matter is not brighter than grey matter and that brighter than fluid "
+            f"({white:.2f}, {grey:.2f}, {fluid:.2f}): give a T1w scan with a right header"
+        )
 
 
 class Clock:
