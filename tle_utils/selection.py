@@ -12,6 +12,8 @@ from tle_utils.errors import TLEError
 from tle_utils.predictions import classes_of, select_rows, validate_predictions
 from tle_utils.recalibration import LEAST
 
+AS_TRAINED = ", as trained"
+"""End of the name of a model that stands in the table a second time, before its temperature; not to be chosen."""
 UNTRAINED = ("majority", "shuffled labels")  # with the ideal observer: never to be chosen
 
 
@@ -125,7 +127,7 @@ def choose(predictions, never=()):
     predictions : pandas.DataFrame
         As in `on_validation`.
     never : sequence of str
-        Models that may not be chosen, besides `UNTRAINED`.
+        Models that may not be chosen, besides `UNTRAINED` and those whose name ends in `AS_TRAINED`.
 
     Returns
     -------
@@ -136,7 +138,8 @@ def choose(predictions, never=()):
     TLEError
         When no model is left, or the models have no validation patient in common.
     """
-    rows = predictions[~predictions["model"].isin([*UNTRAINED, *never])]
+    out = predictions["model"].isin([*UNTRAINED, *never]) | predictions["model"].str.endswith(AS_TRAINED)
+    rows = predictions[~out]
     if rows.empty:
         raise TLEError("predictions: no model to choose from: run notebooks 03, 04 and 06 first")
     return on_validation(rows)["model"].iloc[0]

@@ -53,7 +53,8 @@ def test_a_model_that_is_sure_and_wrong_loses_to_a_modest_one():
 
 def test_bounds_and_untrained_models_are_never_chosen():
     table = pd.concat([model("ideal", 5), model("majority", 4, seed=1), model("net", 0.5, seed=2)])
-    assert selection.choose(table, never=["ideal"]) == "net"
+    twin = model(f"net{selection.AS_TRAINED}", 3, seed=3)
+    assert selection.choose(pd.concat([table, twin]), never=["ideal"]) == "net"
     with pytest.raises(TLEError, match="no model to choose"):
         selection.choose(table[table["model"] == "majority"])
 
