@@ -316,7 +316,7 @@ def run_chain(profile, cohort, settings=(), workers=None, scheduler=None):
             for number, name in enumerate(run.steps, 1):
                 label = f"[{number}/{len(run.steps)}] {name}"
                 states[name] = _run_step(run, name, label, states, kinds)
-                if states[name] != "up to date":
+                if set(states.values()) != {"up to date"}:
                     _write_run_card(run, started, states)
         except KeyboardInterrupt:
             states[name] = "interrupted"

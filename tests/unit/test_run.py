@@ -68,7 +68,9 @@ def test_only_what_is_out_of_date_runs(project, capsys):
 
     assert main(["run", "--set", "02_replication.max_epochs=6"]) == 0
     assert states(capsys) == ALL_SAME | {"02": "done"}, "03 reads the same bytes as before"
-    assert json.loads((run / "run.json").read_text())["notebooks"]["02_replication"]["parameters"]["max_epochs"] == 6
+    card = json.loads((run / "run.json").read_text())["notebooks"]
+    assert card["02_replication"]["parameters"]["max_epochs"] == 6
+    assert [entry["state"] for entry in card.values()] == ["up to date", "done", "up to date", "up to date"]
 
     (run / "02_replication" / "maps.txt").write_text("tampered")
     assert main(["status", "--set", "02_replication.max_epochs=6"]) == 0
