@@ -53,6 +53,11 @@ def test_no_page_shows_braces_or_a_key_in_place_of_a_number(book):
         assert "{{" not in text and "{glue" not in text, path.name
 
 
+def test_a_command_in_a_sentence_keeps_its_hyphens(book):
+    for path in book.glob("*.html"):
+        assert not re.search(r"[\s>][–—](profile|cohort|workers|set)\b", path.read_text()), path.name
+
+
 def test_every_cohort_of_the_manifest_is_on_the_data_page(book):
     manifest = load_manifest(ROOT / "data_manifest.yaml")
     table = {row[0]: row for row in rows((book / "data.html").read_text()) if row}
