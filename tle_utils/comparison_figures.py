@@ -86,12 +86,13 @@ def pairs(table):
             colorscale="RdBu_r",
             zmin=-limit,
             zmax=limit,
-            colorbar={"title": "Points"},
+            showscale=False,
             hovertemplate="%{y} less %{x}: %{z:+.1f} points<br>%{customdata}<extra></extra>",
         )
     )
-    figure.update_xaxes(automargin=True, tickangle=-40)
-    figure.update_yaxes(automargin=True, autorange="reversed")
+    ticks = {"automargin": True, "tickvals": names, "ticktext": figures.wrapped(names)}
+    figure.update_xaxes(tickangle=-40, **ticks)
+    figure.update_yaxes(autorange="reversed", **ticks)
     meta = {"alt": f"Differences in lateralization accuracy between {len(names)} models"}
     return figure.update_layout(height=220 + 34 * len(names), meta=meta)
 
@@ -170,7 +171,7 @@ def conditions(table, row, condition, value="lateralization_accuracy"):
         )
     figure.add_vline(x=0.5, line={"dash": "dot", "color": GREY}, annotation_text="chance")
     figure.update_xaxes(title_text=f"{value.replace('_', ' ').capitalize()} (95 % interval)", range=[0, 1.02])
-    ticks = {"tickvals": list(place.values()), "ticktext": list(place)}
+    ticks = {"tickvals": list(place.values()), "ticktext": figures.wrapped(place)}
     figure.update_yaxes(automargin=True, range=[-0.6, len(names) - 0.4], **ticks)
     return figure.update_layout(height=170 + 56 * len(names), meta={"alt": f"{value} of {', '.join(names)}"})
 

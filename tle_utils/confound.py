@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from tle_utils import baselines, phantom, published, slices
 from tle_utils.errors import TLEError
 from tle_utils.evaluation import wilson_interval
-from tle_utils.figures import COLOURS
+from tle_utils.figures import COLOURS, wrapped
 from tle_utils.parallel import run_parallel
 
 ALL_LEFT, ADDED = "all left patients", "added patients"
@@ -220,6 +220,6 @@ def signature_figure(found):
         )
     figure.update_xaxes(title_text="Share of the true class (95 % interval)", range=[-0.02, 1.02])
     figure.update_yaxes(
-        automargin=True, tickvals=list(place.values()), ticktext=list(place), range=[-0.6, len(place) - 0.4]
+        automargin=True, tickvals=list(place.values()), ticktext=wrapped(place), range=[-0.6, len(place) - 0.4]
     )
     return figure.update_layout(height=170 + 62 * len(tables))

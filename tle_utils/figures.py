@@ -1,5 +1,7 @@
 """Figures of numbers: curves, intervals, confusion tables, volumes (plotly); colours and names of the classes."""
 
+import textwrap
+
 import numpy as np
 import plotly.graph_objects as go
 import plotly.io as pio
@@ -192,6 +194,11 @@ def confusion(predictions):
     return figure.update_layout(height=420, margin_l=100)
 
 
+def wrapped(names):
+    """Names for the ticks of an axis, broken into lines so that a narrow screen keeps room for the data (list)."""
+    return ["<br>".join(textwrap.wrap(str(name), 20)) for name in names]
+
+
 def model_intervals(results, value="accuracy", *, chance=None, label=None):
     """A point and its 95 % interval for every model of a results table.
 
@@ -229,7 +236,7 @@ def model_intervals(results, value="accuracy", *, chance=None, label=None):
     if chance is not None:
         figure.add_vline(x=chance, line={"dash": "dot", "color": "#7f7f7f"}, annotation_text="chance")
     figure.update_xaxes(title_text=label or value.replace("_", " "), range=[0, 1.02])
-    figure.update_yaxes(automargin=True)
+    figure.update_yaxes(automargin=True, tickvals=rows["model"], ticktext=wrapped(rows["model"]))
     return figure.update_layout(height=140 + 42 * len(rows))
 
 

@@ -177,7 +177,7 @@ def zscore_figure(table, regions=SHOWN):
             hovertemplate="%{y}, " + part + ": z = %{x:.1f}<br>%{customdata[0]:.3g}, expected %{customdata[1]:.3g} "
             "(%{customdata[2]:.3g} to %{customdata[3]:.3g})<extra></extra>",
         )
-    figure.update_xaxes(title_text="z-score (negative: smaller than in controls)")
+    figure.update_xaxes(title_text="z-score against the controls")
     figure.update_yaxes(autorange="reversed", automargin=True, categoryarray=names)
     alt = "z-scores of regional volumes and asymmetries of the new image against the training controls"
     return figure.update_layout(height=160 + 30 * len(names), meta={"alt": alt})
