@@ -34,11 +34,14 @@
     return changes;
   }
 
-  const COLUMN = 140; // pixels that a panel needs to be read; a row of panels that needs more than the page scrolls
-  function neededWidth(layout) {
+  // Pixels that a panel and a letter beside it need to be read; a row of panels that needs more than the page scrolls.
+  const COLUMN = 140, LETTER = 6;
+  function neededWidth(layout, data) {
     const axes = Object.keys(layout).filter((key) => /^xaxis\d*$/.test(key));
     const columns = new Set(axes.map((axis) => (layout[axis].domain || [0])[0].toFixed(3))).size;
-    return columns > 1 ? columns * COLUMN + "px" : "";
+    const names = data.flatMap((trace) => Array.from(trace.y || [])).filter((value) => typeof value === "string");
+    const letters = Math.max(0, ...names.map((name) => name.length));
+    return columns > 1 ? columns * COLUMN + letters * LETTER + "px" : "";
   }
 
   // A title that is wider than the screen goes on in the next line.
@@ -123,7 +126,7 @@
     const plot = document.createElement("div");
     plot.className = "tle-plot-area";
     plot.style.height = box.style.minHeight;
-    plot.style.minWidth = neededWidth(layout);
+    plot.style.minWidth = neededWidth(layout, figure.data);
     box.append(plot);
     controls(box, plot, layout);
     Plotly.newPlot(plot, {
