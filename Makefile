@@ -15,7 +15,7 @@ book: $(VENV)/installed
 test: $(VENV)/installed
 	sh tests/browser.sh
 	$(BIN)/python -m pytest tests/unit -n 2
-	$(BIN)/python -m pytest --ignore tests/unit -n 2 --dist loadgroup
+	$(BIN)/python -m pytest --ignore tests/unit -n 2 --dist loadscope
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

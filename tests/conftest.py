@@ -1,7 +1,23 @@
-"""The chain on a handful of phantoms, run once for all tests that look at its results."""
+"""The chain on a handful of phantoms, run once for all tests that look at its results, and who runs beside whom."""
 
 import pytest
 from project import copy_project, tle
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With ``--dist loadscope`` one process takes all tests that look at one chain, one book or one set of scans."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByResults(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            if "[chain" in nodeid or "/test_chain.py" in nodeid:
+                return "smoke"
+            if "[mini" in nodeid:
+                return "mini"
+            return nodeid.split("::")[0] if "/real/" in nodeid else nodeid
+
+    return ByResults(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 @pytest.fixture(scope="session")

@@ -20,13 +20,7 @@ FLAGS = [
 ]
 
 
-BOOKS = [
-    pytest.param("mini", marks=pytest.mark.xdist_group("mini")),
-    pytest.param("chain", marks=pytest.mark.xdist_group("smoke")),
-]
-
-
-@pytest.fixture(scope="session", params=BOOKS)
+@pytest.fixture(scope="session", params=["mini", "chain"])
 def book(request, tmp_path_factory):
     """Folder of the pages of a book: the mini book made on the spot, and the one that the chain made.
 

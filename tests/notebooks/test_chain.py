@@ -14,7 +14,7 @@ import pytest
 import yaml
 from project import ROOT, copy_project, tle
 
-pytestmark = [pytest.mark.chain, pytest.mark.xdist_group("smoke")]
+pytestmark = pytest.mark.chain
 CHAPTERS = [
     "01_preprocessing",
     "02_replication",

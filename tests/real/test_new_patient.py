@@ -18,7 +18,6 @@ CARD = "runs/demo-phantom/08_new_patient/card.json"
 
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.xdist_group("new_patient"),
     pytest.mark.skipif(not HEAD.exists(), reason=f"no real scans in {DATA}: set TLE_SHARED_DATA"),
 ]
 

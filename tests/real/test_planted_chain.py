@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from project import copy_project, shared_data, tle
 
-pytestmark = [pytest.mark.real, pytest.mark.chain, pytest.mark.xdist_group("planted")]
+pytestmark = [pytest.mark.real, pytest.mark.chain]
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ LABELS = {"left": 17, "right": 53}
 
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.xdist_group("planting"),
     pytest.mark.skipif(not FOLDER.exists(), reason=f"no labelled head in {FOLDER}: set TLE_SHARED_DATA"),
 ]
 

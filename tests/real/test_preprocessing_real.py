@@ -14,7 +14,6 @@ HEAD = DATA / "labelled" / "epilepsy_head"
 
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.xdist_group("preprocessing_real"),
     pytest.mark.skipif(not HEAD.exists(), reason=f"no real scans in {DATA}: set TLE_SHARED_DATA"),
 ]
 
