@@ -14,8 +14,8 @@ book: $(VENV)/installed
 
 test: $(VENV)/installed
 	sh tests/browser.sh
-	$(BIN)/python -m pytest tests/unit -n 2
-	$(BIN)/python -m pytest --ignore tests/unit -n 2 --dist loadscope
+	$(BIN)/python -m pytest tests/unit -n 2 --dist loadscope
+	$(BIN)/python -m pytest --ignore tests/unit -n 2 --dist loadscope --no-loadscope-reorder
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

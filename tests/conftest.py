@@ -4,9 +4,14 @@ import pytest
 from project import copy_project, tle
 
 
+def pytest_collection_modifyitems(items):
+    """The longest chain first, so that two processes end at about the same time."""
+    items.sort(key=lambda item: "test_planted_chain" not in item.nodeid)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """With ``--dist loadscope`` one process takes all tests that look at one chain, one book or one set of scans."""
+    """With ``--dist loadscope`` one process takes all tests that look at one chain or book, or stand in one file."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByResults(LoadScopeScheduling):
@@ -15,7 +20,7 @@ def pytest_xdist_make_scheduler(config, log):
                 return "smoke"
             if "[mini" in nodeid:
                 return "mini"
-            return nodeid.split("::")[0] if "/real/" in nodeid else nodeid
+            return nodeid.split("::")[0]
 
     return ByResults(config, log) if config.getvalue("dist") == "loadscope" else None
 
