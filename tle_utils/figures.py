@@ -302,8 +302,8 @@ def interval_text(metrics, metric):
 
 def comparison_text(test):
     """The outcome of `comparison.compare_models` as one sentence; where there is no test, the reason."""
-    gain = f"{test['model_a']} against {test['model_b']}: {test['metric'].replace('_', ' ')} "
-    gain += f"{100 * test['difference']:+.1f} points"
+    gain = f"{test['model_a']} against {test['model_b']}: {test['metric'].replace('_', ' ')}"
+    gain += f" {100 * test['difference']:+.1f} points" if np.isfinite(test["difference"]) else ""
     if not test["p_corrected"] >= 0:
         return f"{gain} (n = {test['n']}), no test: {test['reason']}."
     verdict = "a difference" if test["p_corrected"] < 0.05 else "no difference that stands out from chance"

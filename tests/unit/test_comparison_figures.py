@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tle_utils import comparison_figures
+from tle_utils import comparison_figures, figures
 
 
 def results(names=("net", "volumes", "majority")):
@@ -71,3 +71,12 @@ def test_the_curve_of_coverage_lies_where_its_table_says():
     trace = comparison_figures.coverage(curve.assign(n=50, mean_size=1.5)).data[1]
     assert list(trace.x) == [0.8, 0.9] and list(trace.y) == [0.82, 0.88]
     np.testing.assert_allclose(trace.error_y.array, [0.13, 0.07])
+
+
+@pytest.mark.parametrize(
+    ("difference", "words"), [(np.nan, "accuracy (n = 8), no test"), (0.05, "accuracy +5.0 points")]
+)
+def test_a_difference_that_is_not_known_is_not_written_as_a_number(difference, words):
+    test = {"model_a": "a", "model_b": "b", "metric": "accuracy", "difference": difference, "n": 8}
+    said = figures.comparison_text(test | {"p_corrected": np.nan, "reason": "fewer than two folds"})
+    assert words in said and "nan" not in said and said.endswith("no test: fewer than two folds.")
