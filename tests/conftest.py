@@ -4,9 +4,17 @@ import pytest
 from project import copy_project, tle
 
 
+def _group(nodeid):
+    """What a test looks at: the chain on phantoms, the mini book, or what its file makes."""
+    if "[chain" in nodeid or "/test_chain.py" in nodeid:
+        return "smoke"
+    return "mini" if "[mini" in nodeid else nodeid.split("::")[0]
+
+
 def pytest_collection_modifyitems(items):
-    """The longest chain first, so that two processes end at about the same time."""
-    items.sort(key=lambda item: "test_planted_chain" not in item.nodeid)
+    """The two chains first, so that two processes end at about the same time."""
+    order = ["tests/real/test_planted_chain.py", "smoke"]
+    items.sort(key=lambda item: order.index(group) if (group := _group(item.nodeid)) in order else len(order))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -16,11 +24,7 @@ def pytest_xdist_make_scheduler(config, log):
 
     class ByResults(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            if "[chain" in nodeid or "/test_chain.py" in nodeid:
-                return "smoke"
-            if "[mini" in nodeid:
-                return "mini"
-            return nodeid.split("::")[0]
+            return _group(nodeid)
 
     return ByResults(config, log) if config.getvalue("dist") == "loadscope" else None
 
