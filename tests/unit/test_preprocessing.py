@@ -190,3 +190,18 @@ def test_option_out_of_range_is_named(values):
 def test_names_follow_bids():
     assert map_name("sub-1", modulated=True).endswith("desc-modulated_label-GM_probseg.nii.gz")
     assert "desc-unmodulatedsmooth2p5_" in map_name("sub-1", modulated=False, fwhm_mm=2.5)
+
+
+def test_mixed_voxels_keep_their_share_and_tissues_fill_the_mask():
+    """Seven parts grey and three white: the class that is likelier alone would call them grey."""
+    levels, rng = np.array([0.3, 0.6, 0.9]), np.random.default_rng(0)
+    share = np.eye(3)[np.arange(30) // 10][:, None, None].repeat(30, 1).repeat(30, 2)
+    share[18:20] = [0, 0.7, 0.3]
+    mask = np.ones(share.shape[:3], bool)
+    brain = (share @ levels + rng.normal(0, 0.01, mask.shape)).astype(np.float32)
+    priors = {tissue: np.full(mask.shape, 0.1) + 0.7 * share[..., i] for i, tissue in enumerate(segmentation.TISSUES)}
+    maps = segmentation.tissue_maps(brain, mask, priors)
+    np.testing.assert_allclose(sum(maps.values()), 1, atol=1e-5)
+    assert 0.75 < maps["GM"][18:20].mean() < 0.92 and maps["GM"][12:17].mean() > 0.95
+    with pytest.raises(TLEError, match="give a T1w scan"):
+        segmentation.tissue_maps(1.2 - brain, mask, priors)
