@@ -1,6 +1,7 @@
 """Command line: ``python -m tle_utils run|fetch|book|status|benchmark``."""
 
 import argparse
+import os
 import sys
 
 from tle_utils.errors import TLEError
@@ -117,11 +118,17 @@ def main(argv=None):
     -------
     int
         Exit status: 0, 1 a notebook or the book failed or a target of a benchmark was missed, 2 bad input (one line on
-        stderr), 3 all done but participants were left out (a line each on stderr, and how many), 130 interrupted.
+        stderr), 3 all done but participants were left out (a line each on stderr, and how many), 130 interrupted,
+        141 the reader of stdout has gone.
     """
     try:
         args = _parser().parse_args(argv)
-        return args.function(args)
+        status = args.function(args)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # the reader has seen enough, as in "… status | head"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except TLEError as error:
         print(f"tle_utils: {error}", file=sys.stderr)
         return 2

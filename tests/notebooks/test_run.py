@@ -207,3 +207,11 @@ def test_a_run_with_nothing_to_do_loads_no_heavy_package(project):
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_reader_who_leaves_early_sees_no_traceback(project):
+    command = [sys.executable, "-m", "tle_utils", "status"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
