@@ -42,7 +42,7 @@ from tle_utils.parameters import run_folder
 CLASSES = ("left", "right")
 SPLITS = 10
 Y_MM = -24
-EFFECT_SCALE = 2.0  # the demo's, so that a small cohort can be learned
+KNOBS = {"effect_scale": 2.0, "sclerosis_fraction": 1.0}  # the demo's, so that a small cohort can be learned
 LEARNING_RATE = 1e-3
 SEED = 0
 ROUNDS = 3  # folds on which an epoch is timed
@@ -100,7 +100,7 @@ def cohort(bench):
     """
     sizes = {"n_control": 0, "n_left": bench.n, "n_right": bench.n}
     folder = bench.folder / "phantom"
-    table = phantom.make_phantom(folder, **sizes, seed=SEED, workers=bench.workers, effect_scale=EFFECT_SCALE)
+    table = phantom.make_phantom(folder, **sizes, seed=SEED, workers=bench.workers, **KNOBS)
     return slices.load_slices(table["image"], (Y_MM,)), table, crossval.make_folds(table, SPLITS, seed=SEED)
 
 
