@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel import affines, orientations
 
-from tle_utils import atlas, phantom
+from tle_utils import atlas, phantom, planting
 from tle_utils.errors import TLEError
 
 SIDES = st.sampled_from(["left", "right"])
@@ -140,6 +140,25 @@ def test_t1w_phantom_carries_its_truth(tmp_path):
     canonical = nib.as_closest_canonical(image)
     assert 1.5e6 < (canonical.get_fdata() > 0).sum() < 2.3e6
     assert (tmp_path / "truth.tsv").exists()
+
+
+def test_t1w_phantom_has_the_tissue_of_one_person_not_of_the_template(tmp_path):
+    """About as many mixed voxels as in one scan; the brightness is that of the true tissue; the template stays."""
+    template = atlas.template().get_fdata(dtype=np.float32).copy()
+    row = phantom.make_phantom_t1w(tmp_path, n=3, seed=0).iloc[2]
+    grey = nib.load(row["true_map"]).get_fdata()
+
+    def mixed(share):
+        return ((share > 0.1) & (share < 0.9)).sum() / (share > 0.1).sum()
+
+    assert mixed(atlas.tissue_priors()["GM"]) > 0.75
+    assert 0.4 < mixed(grey) < 0.6
+    assert np.array_equal(atlas.template().get_fdata(dtype=np.float32), template)
+    brain, (t1w, share) = atlas.brain_mask(), planting._person_like()
+    white = atlas.tissue_priors()["WM"] > 0.95
+    between = (t1w > np.median(t1w[share > 0.95]) + 0.05) & (t1w < np.median(t1w[white]) - 0.05)
+    was_between = (template > np.median(t1w[share > 0.95]) + 0.05) & (template < np.median(t1w[white]) - 0.05)
+    assert (between & brain).sum() < 0.8 * (was_between & brain).sum(), "brightness is less mixed too"
 
 
 @pytest.mark.parametrize("bad", [{"loss": (0.2, 1.0)}, {"n": -1}, {"n": 0}, {"seed": -2}, {"workers": 0}])
