@@ -14,8 +14,8 @@ book: $(VENV)/installed
 
 test: $(VENV)/installed
 	sh tests/browser.sh
-	$(BIN)/python -m pytest tests/unit -n 2 --dist loadscope
-	$(BIN)/python -m pytest --ignore tests/unit -n 2 --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest tests/unit -n 2 --dist loadscope --durations 10
+	$(BIN)/python -m pytest --ignore tests/unit -n 2 --dist loadscope --no-loadscope-reorder --durations 20
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -28,7 +28,7 @@ lab: $(VENV)/installed
 
 # Resolve the dependencies anew; needs uv.
 lock:
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --no-annotate --no-header \
 		--extra test pyproject.toml --output-file requirements.lock
 
 $(VENV)/installed: requirements.lock pyproject.toml
