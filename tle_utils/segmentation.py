@@ -10,8 +10,8 @@ from nibabel.processing import resample_from_to
 from scipy import ndimage
 
 from tle_utils import atlas, images, registration
+from tle_utils.alignment import Alignment, to_sitk
 from tle_utils.errors import TLEError
-from tle_utils.registration import to_sitk
 
 TISSUES = ("CSF", "GM", "WM")
 PRIOR_WEIGHT = 0.5
@@ -28,7 +28,7 @@ def brain_mask(alignment, shape, affine):
 
     Parameters
     ----------
-    alignment : tle_utils.registration.Alignment
+    alignment : tle_utils.alignment.Alignment
         From a registration of the whole head.
     shape, affine
         The scan's 1 mm RAS grid.
@@ -164,7 +164,7 @@ class Segmentation:
         Probabilities ``GM``, ``WM``, ``CSF``.
     affine : numpy.ndarray
         Voxel to world of the three.
-    alignment : tle_utils.registration.Alignment
+    alignment : tle_utils.alignment.Alignment
         Template to scan.
     flags : list of dict
         What was found in the header.
@@ -178,7 +178,7 @@ class Segmentation:
     mask: np.ndarray
     maps: dict
     affine: np.ndarray
-    alignment: registration.Alignment
+    alignment: Alignment
     flags: list
     outside_fraction: float
     times: dict
@@ -208,7 +208,7 @@ def segment(image_path, registration_mm=2):
     image_path : str or pathlib.Path
         Whole head or extracted brain; ``.nii``, ``.nii.gz``, ``.mgz``; any orientation and voxel size.
     registration_mm : {1, 2, 4}
-        Finest level of the registration.
+        Finest level of the registration; with 2 the hippocampi are registered again at 1 mm.
 
     Returns
     -------
@@ -240,6 +240,8 @@ def segment(image_path, registration_mm=2):
     brain = correct_bias(np.ascontiguousarray(volume[box]), affine, mask)
     clock.lap("bias")
     alignment = registration.deform(brain, affine, matrix, registration_mm, masked=False, symmetric=True)
+    if registration_mm == 2:
+        alignment = registration.refine(alignment, brain, affine)
     clock.lap("registration")
     priors = {k: alignment.to_native(v, mask.shape, affine) for k, v in atlas.tissue_priors().items()}
     maps = tissue_maps(brain, mask, priors)

@@ -1,4 +1,3 @@
-import json
 import os
 
 import nibabel as nib
@@ -6,11 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tle_utils import atlas, images, registration, segmentation
+from tle_utils import alignment, atlas, planting, registration, segmentation
 from tle_utils.errors import TLEError
 from tle_utils.preprocessing import PreprocessingOptions, map_name, preprocess, preprocess_cohort
-
-QUICK = PreprocessingOptions(registration_mm=4)
 
 
 def save(path, data, affine, codes=None):
@@ -26,53 +23,6 @@ def save(path, data, affine, codes=None):
     return path
 
 
-def template_brain():
-    """The template's brain, smaller and shifted, with the left hippocampus replaced by fluid."""
-    t1w = atlas.template().get_fdata(dtype=np.float32).copy()
-    fluid = np.median(t1w[atlas.tissue_priors()["CSF"] > 0.9])
-    t1w[atlas.region_mask("hippocampus", "left")] = fluid
-    noise = np.random.default_rng(0).normal(0, 0.02, t1w.shape)
-    t1w = np.where(atlas.brain_mask(), np.maximum(t1w + noise, 0.01), 0).astype(np.float32)
-    affine = np.diag([0.93, 0.93, 0.93, 1]) @ atlas.AFFINE
-    affine[:3, 3] += [6, -9, 12]
-    return t1w * 1000, affine
-
-
-@pytest.fixture(scope="module")
-def lesion(tmp_path_factory):
-    """A scan with a left lesion, stored as PSR, and what preprocessing made of it."""
-    folder = tmp_path_factory.mktemp("lesion")
-    scan = save(folder / "scan.nii.gz", *template_brain(), "PSR")
-    return scan, folder / "out", preprocess(scan, folder / "out", "sub-01", QUICK)
-
-
-def test_left_lesion_ends_on_the_left(lesion):
-    done = lesion[2]
-    assert done["passed"] and [f["name"] for f in done["flags"]] == ["hippocampus_asymmetry"]
-    assert done["orientation"] == "PSR"
-    assert done["qc"]["hippocampus_asymmetry"] < -0.4
-    assert done["qc"]["affine_determinant"] == pytest.approx(0.93**3, rel=0.05)
-    assert done["qc"]["t1_correlation"] > 0.85
-    written = nib.load(done["map"])
-    assert atlas.on_template_grid(written) and written.header["sform_code"] == 4
-    assert json.loads(done["json"].read_text())["input"] == "scan.nii.gz"
-
-
-@pytest.mark.parametrize("codes", ["RAS", "LAS", "LPI"])
-def test_another_order_of_the_voxels_gives_the_registration_the_same_scan(lesion, tmp_path, codes):
-    other = save(tmp_path / "scan.nii.gz", *template_brain(), codes)
-    (first, grid), (second, same) = (images.to_ras(*images.read_image(path)[:2]) for path in (lesion[0], other))
-    np.testing.assert_allclose(grid, same, atol=1e-4)
-    np.testing.assert_allclose(first, second, atol=0.5)
-
-
-def test_second_call_is_free(lesion):
-    scan, folder, done = lesion
-    before = done["map"].stat().st_mtime_ns
-    again = preprocess(scan, folder, "sub-01", QUICK)
-    assert again["cached"] and again["qc"] == done["qc"] and done["map"].stat().st_mtime_ns == before
-
-
 def test_registration_prints_nothing(capfd):
     """C code of Greedy prints past Python's stdout."""
     with registration._silent():
@@ -81,29 +31,45 @@ def test_registration_prints_nothing(capfd):
     assert capfd.readouterr().out == "after\n"
 
 
-def test_flipped_contrast_is_refused(tmp_path, monkeypatch):
-    """Registered as well as can be, so that only the contrast is wrong."""
-    data, affine = template_brain()
-    scan = save(tmp_path / "scan.nii.gz", np.where(data > 0, 1500 - data, 0), affine)
-    still = np.zeros((*registration.reference(4)[0].shape, 3), np.float32)
-    monkeypatch.setattr(segmentation, "_align_head", lambda *scan: affine @ np.linalg.inv(atlas.AFFINE))
-    monkeypatch.setattr(
-        registration, "deform", lambda v, a, matrix, *_, **__: registration.Alignment(matrix, still, still, 4)
-    )
-    with pytest.raises(TLEError, match="give a T1w scan"):
-        preprocess(scan, tmp_path / "out", "sub-01", QUICK)
-
-
 def test_jacobian_is_the_volume_change():
     matrix = np.diag([0.9, 1.0, 1.1, 1])
     template, _, grid = registration.reference(4)
     world = nib.affines.apply_affine(grid, np.moveaxis(np.indices(template.shape), 0, -1)).astype(np.float32)
-    warp = (0.1 * world).astype(np.float32)
-    alignment = registration.Alignment(matrix, warp, registration._invert(warp, 4), 4)
+    warp = alignment.Warp.of((0.1 * world).astype(np.float32), grid)
     inside = atlas.brain_mask()
-    np.testing.assert_allclose(alignment.jacobian()[inside], 1.1**3 * 0.99, rtol=1e-3)
+    second = alignment.Warp.of((0.05 * world).astype(np.float32), grid)
+    for warps, growth in (((warp,), 1.1), ((warp, second), 1.1 * 1.05)):
+        jacobian = alignment.Alignment(matrix, warps).jacobian()
+        np.testing.assert_allclose(jacobian[inside], growth**3 * 0.99, rtol=1e-3)
     centre = tuple(np.array(template.shape) // 2)
-    np.testing.assert_allclose(alignment.inverse[centre], -world[centre] / 11, atol=0.05)
+    np.testing.assert_allclose(warp.inverse[centre], -world[centre] / 11, atol=0.05)
+
+
+def test_what_two_warps_carry_out_they_carry_back():
+    grid = registration.reference(4)[2]
+    shape = registration.reference(4)[0].shape
+    bump = np.exp(-((nib.affines.apply_affine(grid, np.moveaxis(np.indices(shape), 0, -1)) / 30) ** 2).sum(axis=-1))
+    warps = [alignment.Warp.of(np.float32(bump[..., None] * np.array(mm)), grid) for mm in ([6, 0, 0], [0, -5, 0])]
+    both = alignment.Alignment(np.diag([0.9, 1.0, 1.1, 1]), tuple(warps))
+    there = both.to_native(atlas.template().get_fdata(), atlas.SHAPE, atlas.AFFINE)
+    back = both.to_template(there, atlas.AFFINE)
+    inside = atlas.brain_mask()
+    assert np.corrcoef(back[inside], atlas.template().get_fdata()[inside])[0, 1] > 0.98
+
+
+def test_refinement_finds_a_left_loss_on_the_left_and_its_mirror_image_on_the_right(monkeypatch):
+    t1w = atlas.template().get_fdata(dtype=np.float32) * atlas.brain_mask()
+    body = atlas.region_mask("hippocampus", "left").astype(np.float32)
+    shrunk = planting._shrunk(t1w, atlas.AFFINE, body, "left", 0.4)[0]
+    monkeypatch.setattr(registration, "FINE_ITERATIONS", "8")
+    start = alignment.Alignment(np.eye(4), ())
+    volumes = []
+    for scan in (shrunk, np.ascontiguousarray(shrunk[::-1])):
+        jacobian = registration.refine(start, scan, atlas.AFFINE).jacobian()
+        assert jacobian.min() > 0
+        volumes.append([jacobian[atlas.region_mask("hippocampus", side)].mean() for side in ("left", "right")])
+    assert volumes[0][0] < 0.8 and 0.97 < volumes[0][1] < 1.03
+    np.testing.assert_allclose(volumes[1][::-1], volumes[0], rtol=1e-3)
 
 
 def test_tissues_of_a_noisy_brain():
@@ -170,7 +136,7 @@ def test_one_bad_scan_does_not_stop_the_cohort(tmp_path):
             "image_kind": "gm",
         }
     )
-    rows = preprocess_cohort(table, tmp_path / "out", workers=2)
+    rows = preprocess_cohort(table, tmp_path / "out")
     assert rows["participant_id"].tolist() == ["sub-01", "sub-02", "sub-03"]
     assert rows["passed"].tolist() == [True, False, True]
     assert rows["error"].tolist()[1] == "sub-02: b.nii.gz: the file has zero bytes: copy or download it again"
