@@ -85,12 +85,12 @@ def test_network_learns_what_is_plain_to_see(trained):
     assert curves.groupby("fold")["best"].sum().eq(1).all()
 
 
-def test_parallel_and_resumed_runs_give_the_same_predictions(planted, trained, tmp_path):
+def test_a_resumed_run_gives_the_same_predictions(planted, trained, tmp_path):
     folder, predictions, _ = trained
     done = sorted(folder.glob("*.npz"))
     (tmp_path / done[0].name).write_bytes(done[0].read_bytes())
     (tmp_path / done[1].name).write_bytes(done[1].read_bytes()[:1000])
-    again, _ = run(planted, tmp_path, workers=2)
+    again, _ = run(planted, tmp_path)
     pd.testing.assert_frame_equal(again, predictions)
 
 

@@ -121,17 +121,6 @@ def test_a_fold_does_not_depend_on_what_this_process_trained_before():
     assert all(np.array_equal(first[name], again[name]) for name in first)
 
 
-def test_same_seed_same_numbers(tmp_path):
-    x, people = _cohort(n=9)
-    folds = crossval.make_folds(people, 3, seed=0)
-    options = _quick(max_epochs=2)
-    tables = [
-        multitask.cross_validate(x, people, folds, options, folder=tmp_path / str(w), seed=0, workers=w)[0]
-        for w in (1, 2)
-    ]
-    pd.testing.assert_frame_equal(*tables)
-
-
 def test_bad_input_is_named():
     x, people = _cohort(n=9)
     fold, groups = crossval.make_folds(people, 3, seed=0)[0], people["group"].to_numpy(object)
