@@ -49,7 +49,7 @@
     const { w, r } = plot._fullLayout._size;
     const changes = {};
     for (const [key, text] of Object.entries(words)) {
-      const letters = Math.max(14, (key === "title.text" ? plot.clientWidth - 40 : w + 2 * r) / 7);
+      const letters = Math.max(14, key === "title.text" ? (plot.clientWidth - 40) / 8.5 : (w + 2 * r) / 8);
       const lines = [""];
       for (const word of text.split(" ")) {
         if (lines.at(-1) && lines.at(-1).length + word.length >= letters) lines.push(word);
@@ -133,12 +133,15 @@
       data: figure.data,
       layout,
       frames: figure.frames,
-      config: { ...figure.config, responsive: true, displaylogo: false },
+      config: { ...figure.config, displaylogo: false },
     }).then(() => {
       describe(plot, box.getAttribute("aria-label"));
-      const words = plot.style.minWidth ? {} : titleWords(figure.layout);
-      Plotly.relayout(plot, { ...colours(plot.layout, theme()), ...titles(plot, words) });
-      window.addEventListener("resize", () => Plotly.relayout(plot, titles(plot, words)));
+      Plotly.relayout(plot, colours(plot.layout, theme()));
+      const words = titleWords(figure.layout);
+      if (plot.style.minWidth) delete words["xaxis.title.text"]; // it stands under one panel of many
+      // Whatever changes the room of a plot, not the window alone; plotly takes its time, and titles break after that.
+      const fit = () => Plotly.Plots.resize(plot).then(() => Plotly.relayout(plot, titles(plot, words)));
+      new ResizeObserver(() => plot.clientWidth && fit()).observe(plot);
     });
     drawn.push(plot);
   }

@@ -31,6 +31,14 @@ OPEN_AND_SCROLL = """async () => {
 
 DRAWN = "() => [...document.querySelectorAll('.tle-plot')].every((box) => box.querySelector('.main-svg'))"
 
+CUT = """() => [...document.querySelectorAll(".tle-plot-area")].filter((area) => area.clientWidth).flatMap((area) => {
+  const room = area.getBoundingClientRect();
+  const parts = [...area.querySelectorAll("svg.main-svg, .gtitle, .xtitle")].map((e) => [e, e.getBoundingClientRect()]);
+  return parts.filter(([e, place]) => place.left < room.left - 1 || place.right > room.right + 1)
+    .map(([e, place]) => `${e.textContent.slice(0, 40)}: ${place.left - room.left} to ${place.right - room.left} px`);
+})"""
+FITS = f"() => !({CUT})().length"
+
 STATE = """() => {
   const plots = [...document.querySelectorAll(".tle-plot")].map((box) => ({
     label: box.getAttribute("aria-label"),
@@ -135,7 +143,10 @@ def visits(book, browser):
             page.set_viewport_size({"width": width, "height": 900})
             page.emulate_media(color_scheme=theme)
             page.wait_for_timeout(300)
-            found[path.name, width_name, theme] = page.evaluate(STATE) | {"contrast": page.evaluate(CONTRAST)} | trouble
+            with contextlib.suppress(playwright.TimeoutError):
+                page.wait_for_function(FITS, timeout=5_000)
+            state = page.evaluate(STATE) | {"contrast": page.evaluate(CONTRAST), "cut": page.evaluate(CUT)}
+            found[path.name, width_name, theme] = state | trouble
             picture = shots / f"{path.stem}_{width_name}_{theme}.png"
             page.screenshot(path=picture, full_page=True, animations="disabled")
         page.close()
@@ -161,6 +172,11 @@ def test_every_plot_has_drawn_and_has_a_name(visits):
     assert any(state["plots"] for state in visits.values())
     assert not collect(visits, lambda s: [p for p in s["plots"] if not p["marks"] or not p["label"]])
     assert not collect(visits, lambda s: [p for p in s["plots"] if p["pictures"] != [p["label"]] or p["loose"]])
+
+
+def test_plots_and_their_titles_stay_inside_their_room(visits):
+    """Also when a tablet is turned: the width changes after a plot was drawn."""
+    assert not collect(visits, lambda s: s["cut"])
 
 
 def test_every_brain_view_is_painted(visits):
