@@ -16,6 +16,9 @@ from tle_utils.evaluation import wilson_interval
 from tle_utils.predictions import classes_of, select_rows
 
 EVERYBODY = "everybody"
+SURE = 0.99
+"""A class at least this probable stays in the set: a model that is all but perfect on validation puts the threshold
+beyond what its probabilities can reach, and every set would be empty. Larger sets cover no less."""
 
 
 @functools.cache
@@ -69,7 +72,7 @@ def sets_of(p, held_p, held_groups, classes, coverage):
     -------
     numpy.ndarray
         bool, shape (n, classes): the classes whose probability is not below the threshold (least ambiguous sets,
-        Sadinle et al. 2019). Every class where there are fewer than `least_participants`.
+        Sadinle et al. 2019), and any that reaches `SURE`. Every class where there are fewer than `least_participants`.
 
     Raises
     ------
@@ -90,7 +93,7 @@ def sets_of(p, held_p, held_groups, classes, coverage):
     with warnings.catch_warnings():
         # the threshold is one for all classes, so that a class may be missing among the validation participants
         warnings.filterwarnings("ignore", message=".*your conformalization dataset has less labels")
-        return model.conformalize(held_p, truth).predict_set(p)[1][:, :, 0].astype(bool)
+        return model.conformalize(held_p, truth).predict_set(p)[1][:, :, 0].astype(bool) | (p >= SURE)
 
 
 def prediction_sets(predictions, coverage=0.9):

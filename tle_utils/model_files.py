@@ -116,7 +116,8 @@ def conformal_threshold(table, coverage):
     if len(scores) < conformal.least_participants(coverage):
         return Conformal(coverage=coverage, threshold=1.0, n=len(scores))
     rank = int(np.ceil(round((len(scores) + 1) * coverage, 9)))
-    return Conformal(coverage=coverage, threshold=round(float(np.sort(scores)[rank - 1]), 9), n=len(scores))
+    threshold = max(float(np.sort(scores)[rank - 1]), 1 - conformal.SURE)
+    return Conformal(coverage=coverage, threshold=round(threshold, 9), n=len(scores))
 
 
 def map_options(paths):
