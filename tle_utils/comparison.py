@@ -10,6 +10,9 @@ from tle_utils import evaluation
 from tle_utils.errors import TLEError
 from tle_utils.predictions import classes_of, select_rows
 
+RIGHT_ANSWERS = ("accuracy", "lateralization_accuracy")
+"""Metrics that are a share of right answers."""
+
 
 def _default_positive(classes):
     return None if len(classes) > 2 else "left" if "left" in classes else "right"
@@ -86,13 +89,14 @@ def readable(results, metrics):
         interval = f" [{low:.2f}, {high:.2f}]" if np.isfinite(low) else ""
         return f"{value:.2f}{interval}" if np.isfinite(value) else "–"
 
-    out = results[[name for name in ("model", "by", "subgroup", "n", "classes", "positive") if name in results]].copy()
+    out = results[[name for name in ("model", "by", "subgroup", "n") if name in results]].copy()
     for metric in metrics:
         out[metric] = [cell(row, metric) for _, row in results.iterrows()]
         if metric == "accuracy" and "accuracy_mean" in results:
             spread = zip(results["accuracy_mean"], results["accuracy_sd"], strict=True)
             out["accuracy over folds"] = [f"{mean:.2f} ± {sd:.2f}" if np.isfinite(sd) else "–" for mean, sd in spread]
-    return out.assign(flags=results["flags"])
+    last = [name for name in ("classes", "positive", "flags") if name in results]
+    return out.assign(**{name: results[name] for name in last})
 
 
 def subgroups(table, participants, by, positive=None, seed=0):
@@ -243,7 +247,8 @@ def compare_models(table_a, table_b, metric="accuracy", positive=None, n_train=N
     Returns
     -------
     dict
-        ``model_a``, ``model_b``, ``metric``, ``positive``, ``n``, ``value_a``, ``value_b`` (mean over folds), the
+        ``model_a``, ``model_b``, ``metric``, ``positive``, ``n`` (participants; for a share of right answers those in
+        its denominator: patients alone for lateralization), ``value_a``, ``value_b`` (mean over folds), the
         fields of `corrected_ttest` (``p`` as ``p_corrected``) and, where the metric is a share of right answers,
         ``only_a``, ``only_b``, ``p_mcnemar``. With repeats McNemar's counts are means and its p is twice the median
         over repeats, which holds however dependent they are.
@@ -268,12 +273,14 @@ def compare_models(table_a, table_b, metric="accuracy", positive=None, n_train=N
         test["reason"] = "one participant a fold: McNemar's test is the one to read"
     test["p_corrected"] = test.pop("p")
     head = {"model_a": a["model"].iloc[0], "model_b": b["model"].iloc[0], "metric": metric, "positive": positive or ""}
+    if metric in RIGHT_ANSWERS:
+        n = a.loc[evaluation.hits(a, metric, positive)[1], "participant_id"].nunique()
     head |= {"n": n, "value_a": float(values[0].mean()), "value_b": float(values[1].mean())}
     return head | test | _mcnemar_over_repeats(a, b, metric, positive)
 
 
 def _mcnemar_over_repeats(a, b, metric, positive):
-    if metric not in ("accuracy", "lateralization_accuracy"):
+    if metric not in RIGHT_ANSWERS:
         return {"only_a": np.nan, "only_b": np.nan, "p_mcnemar": np.nan}
     right = []
     for rows in (a, b):

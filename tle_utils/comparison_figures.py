@@ -26,7 +26,7 @@ def _errors(rows, value, low, high):
 
 
 def all_models(results, chosen, bounds=()):
-    """Lateralization accuracy of every model with its 95 % interval; the chosen one in colour, bounds as open circles.
+    """Lateralization accuracy of every model with its 95 % interval; the chosen one in orange, bounds as open circles.
 
     Parameters
     ----------
@@ -45,6 +45,7 @@ def all_models(results, chosen, bounds=()):
     figure = figures.model_intervals(results, "lateralization_accuracy", chance=0.5, label=label)
     names = figure.data[0].y
     figure.data[0].marker.color = [figures.COLOURS["left" if name == chosen else "control"] for name in names]
+    figure.data[0].error_x.color = "#7f7f7f"
     figure.data[0].marker.symbol = ["circle-open" if name in set(bounds) else "circle" for name in names]
     figure.data[0].marker.line = {"width": 2, "color": figure.data[0].marker.color}
     figure.data[0].customdata = results["n"].iloc[::-1]

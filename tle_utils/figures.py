@@ -305,6 +305,8 @@ def comparison_text(test):
     gain = f"{test['model_a']} against {test['model_b']}: {test['metric'].replace('_', ' ')}"
     gain += f" {100 * test['difference']:+.1f} points" if np.isfinite(test["difference"]) else ""
     if not test["p_corrected"] >= 0:
+        known = np.isfinite([test["value_a"], test["value_b"]]).all() and not np.isfinite(test["difference"])
+        gain += f" {test['value_a']:.2f} against {test['value_b']:.2f}" if known else ""
         return f"{gain} (n = {test['n']}), no test: {test['reason']}."
     verdict = "a difference" if test["p_corrected"] < 0.05 else "no difference that stands out from chance"
     return f"{gain} (corrected p = {test['p_corrected']:.2f}, n = {test['n']}), {verdict}."

@@ -112,7 +112,7 @@ def on_validation(predictions):
         raise TLEError("predictions: the models have no validation patient in common: run them on the same folds")
     own = rows["p_left"].where(rows["group"] == "left", rows["p_right"])
     p = (own / (rows["p_left"] + rows["p_right"])).fillna(0.5)
-    found = rows.assign(loss=-np.log(p.clip(lower=LEAST)), hit=np.where(p == 0.5, 0.5, p > 0.5))
+    found = rows.assign(loss=np.log(1 / p.clip(LEAST, 1)), hit=np.where(p == 0.5, 0.5, p > 0.5))
     table = found.groupby("model", sort=False).agg(
         rows=("hit", "size"), side_loss=("loss", "mean"), lateralization_accuracy=("hit", "mean")
     )
@@ -204,7 +204,7 @@ def pairwise(predictions, folds, metric="lateralization_accuracy"):
     -------
     pandas.DataFrame
         One row a pair: ``model_a``, ``model_b``, ``difference`` (mean over folds of a − b), ``ci_low``, ``ci_high``,
-        ``p``, ``p_holm``, ``folds``, ``n`` (participants) and ``reason`` (why there is no p).
+        ``p``, ``p_holm``, ``folds``, ``n`` (as in `comparison.compare_models`) and ``reason`` (why there is no p).
 
     Raises
     ------
@@ -225,6 +225,9 @@ def pairwise(predictions, folds, metric="lateralization_accuracy"):
     for a, b in itertools.combinations(rows["model"].unique(), 2):
         test = comparison.corrected_ttest(values[a], values[b], *sizes)
         out.append({"model_a": a, "model_b": b} | test)
+    if metric in comparison.RIGHT_ANSWERS:
+        one = rows[rows["model"] == rows["model"].iloc[0]]
+        rows = one[evaluation.hits(one, metric)[1]]
     table = pd.DataFrame(out).assign(n=rows["participant_id"].nunique())
     table["p_holm"] = comparison.holm(table["p"])
     return table[["model_a", "model_b", "difference", "ci_low", "ci_high", "p", "p_holm", "folds", "n", "reason"]]

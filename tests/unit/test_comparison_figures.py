@@ -74,9 +74,11 @@ def test_the_curve_of_coverage_lies_where_its_table_says():
 
 
 @pytest.mark.parametrize(
-    ("difference", "words"), [(np.nan, "accuracy (n = 8), no test"), (0.05, "accuracy +5.0 points")]
+    ("difference", "words"),
+    [(np.nan, "accuracy 0.75 against 0.70 (n = 8), no test"), (0.05, "accuracy +5.0 points (n = 8)")],
 )
 def test_a_difference_that_is_not_known_is_not_written_as_a_number(difference, words):
     test = {"model_a": "a", "model_b": "b", "metric": "accuracy", "difference": difference, "n": 8}
+    test |= {"value_a": 0.75, "value_b": 0.7}
     said = figures.comparison_text(test | {"p_corrected": np.nan, "reason": "fewer than two folds"})
     assert words in said and "nan" not in said and said.endswith("no test: fewer than two folds.")
