@@ -12,7 +12,7 @@ from tle_utils.figures import NAMES
 
 
 def group_slices(stack, groups, y_mm):
-    """Mean coronal slice of every group and each patient group's difference from the controls (Figure 1).
+    """Mean coronal slice of every group and each patient group's difference from the controls (Figure 1), on one scale.
 
     Parameters
     ----------
@@ -31,17 +31,17 @@ def group_slices(stack, groups, y_mm):
     present = [name for name in NAMES if (groups == name).any()]
     means = {name: stack[groups == name].mean(axis=0) for name in present}
     panels = [(f"{NAMES[name]} (n = {(groups == name).sum()})", means[name], "gray", (0, 1)) for name in present]
-    panels += [
-        (f"{NAMES[name]} − controls", means[name] - means["control"], "RdBu_r", None)
-        for name in present
-        if name != "control" and "control" in means
-    ]
+    sick = [name for name in present if name != "control" and "control" in means]
+    differences = {name: means[name] - means["control"] for name in sick}
+    most = max((np.abs(image).max() for image in differences.values()), default=0)
+    panels += [(f"{NAMES[name]} − controls", differences[name], "RdBu_r", (-most, most)) for name in sick]
     figure, axes = plt.subplots(1, len(panels), figsize=(2.3 * len(panels), 2.8), layout="constrained")
     for axis, (title, image, colours, limits) in zip(np.atleast_1d(axes), panels, strict=True):
-        low, high = limits or (-np.abs(image).max(), np.abs(image).max())
-        axis.imshow(image, cmap=colours, vmin=low, vmax=high)
+        shown = axis.imshow(image, cmap=colours, vmin=limits[0], vmax=limits[1])
         mark_sides(axis)
         axis.set_title(f"{title}\ny = {y_mm} mm", fontsize=10)
+    if differences:
+        figure.colorbar(shown, ax=axes, shrink=0.7, pad=0.01, label="Difference in grey matter")
     plt.close(figure)
     return figure
 

@@ -177,7 +177,8 @@ def folders(profile, cohort, external=None):
     if name == cohort:
         return {}, ""
     if not (folder / "participants.tsv").exists():
-        return {}, f"For real brains first: python -m tle_utils run --profile {profile} --cohort {name}"
+        command = f"python -m tle_utils run --profile {profile} --cohort {name}"
+        return {}, f"For a test on real brains, first run `{command}`."
     return {name: folder}, ""
 
 

@@ -152,7 +152,7 @@ def side_roc(predictions, results, models, seed=0):
             y=found["sensitivity"],
             mode="lines",
             line={"color": colour, "width": 2.5, "shape": "hv"},
-            name=f"{name.partition(' (')[0]}, AUC {areas[name]:.2f}",
+            name=f"{name.partition(' (')[0]}, AUC {areas[name]:.3f}",
             legendgroup=name,
             hovertemplate=f"{name}: %{{y:.2f}} of left called left, %{{x:.2f}} of right<extra></extra>",
         )

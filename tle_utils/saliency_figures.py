@@ -127,7 +127,7 @@ def truth_points(summary, unfit=()):
     """
     measures = {
         "over_chance": ("Most important voxels in the<br>affected hippocampus, over chance", 1),
-        "right_side": ("Share with the affected side<br>as the more important one", 0.5),
+        "right_side": ("Share with the affected<br>side as the more<br>important one", 0.5),
         "auprc": ("Area under the<br>precision-recall curve", summary["auprc_chance"].mean()),
     }
     figure = make_subplots(1, 3, shared_yaxes=True, horizontal_spacing=0.03)
@@ -272,7 +272,8 @@ def takeaways(verdicts, summary, unfit, best):
         if (network, method, layer) in unfit
     ]
     sanity_text = (
-        f"Of {len(kinds)} kinds of maps, {len(names)} stay alike when the network forgets what it learned and are unfit"
+        f"Of {len(kinds)} kinds of maps, {len(names)} {'stays' if len(names) == 1 else 'stay'} alike when the network "
+        f"forgets what it learned and {'is' if len(names) == 1 else 'are'} unfit"
         + f"{': ' + ', '.join(names) if names else ''}; for {unclear} it is unclear."
     )
     if summary.empty:

@@ -65,7 +65,7 @@ def similarity(maps, others, brain):
     Returns
     -------
     spearman : numpy.ndarray
-        Rank correlation over the voxels, shape (n,); 0 where a map is constant.
+        Rank correlation over the voxels, shape (n,); where a map is constant 1 if the other is the same, else 0.
     ssim : numpy.ndarray
         Structural similarity (Wang et al. 2004; Gaussian window, sigma 1.5 voxels, data range 1), mean over the
         voxels, shape (n,).
@@ -74,7 +74,8 @@ def similarity(maps, others, brain):
     ranks = [stats.rankdata(part[:, brain], axis=1) for part in (maps, others)]
     ranks = [part - part.mean(axis=1, keepdims=True) for part in ranks]
     size = np.sqrt((ranks[0] ** 2).sum(axis=1) * (ranks[1] ** 2).sum(axis=1))
-    spearman = np.divide((ranks[0] * ranks[1]).sum(axis=1), size, out=np.zeros_like(size), where=size > 0)
+    same = (maps[:, brain] == others[:, brain]).all(axis=1).astype(np.float64)
+    spearman = np.divide((ranks[0] * ranks[1]).sum(axis=1), size, out=same, where=size > 0)
 
     def local(values):
         return ndimage.gaussian_filter(values, (0, _SIGMA, _SIGMA))

@@ -57,6 +57,7 @@ def run_card(content):
         MyST Markdown; every value is escaped.
     """
     plain = {key: value for key, value in content.items() if not isinstance(value, dict)}
+    plain |= {key: f"{plain[key]:.2f} GB" for key in ("memory", "disk") if key in plain}
     data = {f"data {key}": value for key, value in content["data"].items()}
     notebooks = content["notebooks"]
     columns = ("state", "seconds", "finished", "outputs_sha256")

@@ -81,7 +81,7 @@ def test_the_roc_curve_of_the_side_leaves_out_controls_and_has_the_area_of_the_t
     score = (ill["p_left"] / (ill["p_left"] + ill["p_right"])).fillna(0.5)
     x, y, _ = roc_curve(ill["group"] == "left", score, drop_intermediate=False)
     assert list(curve.y) == pytest.approx([y[x <= at + 1e-9].max() for at in curve.x])
-    assert curve.name == f"net, AUC {roc_auc_score(ill['group'] == 'left', score):.2f}"
+    assert curve.name == f"net, AUC {roc_auc_score(ill['group'] == 'left', score):.3f}"
     assert (
         band.legendgroup == curve.legendgroup
         and min(band.y) < min(curve.y[1:])

@@ -48,6 +48,7 @@ def test_similarity_of_equal_reversed_unrelated_and_empty_maps():
     assert sanity.similarity(maps, 1 - maps, BRAIN)[0] == pytest.approx([-1, -1])
     assert np.abs(sanity.similarity(maps, rng.random((2, 40, 40)), BRAIN)[0]).max() < 0.1
     assert sanity.similarity(maps, np.zeros_like(maps), BRAIN)[0].tolist() == [0, 0]
+    assert sanity.similarity(np.zeros_like(maps), np.zeros_like(maps), BRAIN)[0].tolist() == [1, 1]
 
 
 def test_structural_similarity_is_the_one_of_tensorflow():
