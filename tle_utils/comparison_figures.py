@@ -166,6 +166,7 @@ def conditions(table, row, condition, value="lateralization_accuracy"):
             error_x=_errors(part, value, f"{value}_low", f"{value}_high") | {"thickness": 1},
             mode="markers",
             name=kind,
+            cliponaxis=False,
             marker={"size": 11, "color": colour, "symbol": ["circle", "diamond", "square"][number % 3]},
             customdata=part[[row, "n"]],
             hovertemplate="%{customdata[0]}, " + kind + ": %{x:.2f} (%{customdata[1]} participants)<extra></extra>",

@@ -224,6 +224,7 @@ def model_intervals(results, value="accuracy", *, chance=None, label=None):
             y=rows["model"],
             mode="markers",
             marker={"size": 11, "color": COLOURS["control"]},
+            cliponaxis=False,
             error_x={
                 "type": "data",
                 "symmetric": False,
