@@ -4,6 +4,7 @@ import contextlib
 import logging
 import math
 import os
+import random
 
 import pandas as pd
 
@@ -58,7 +59,17 @@ class BatchNormalization(layers.BatchNormalization):
         return outputs
 
 
-def block(inputs, number, filters, penalty):
+def seeds(seed):
+    """Function that gives a new seed at each call: those that Keras would draw after ``set_random_seed(seed)``.
+
+    Keras draws them from Python's generator, which the other threads of a Dask worker use too. For None it gives None,
+    and Keras draws.
+    """
+    own = random.Random(seed)
+    return lambda: None if seed is None else own.randint(1, int(1e9))
+
+
+def block(inputs, number, filters, penalty, seed=None):
     """A 3 x 3 convolution with ReLU and its batch normalisation.
 
     Parameters
@@ -71,6 +82,8 @@ def block(inputs, number, filters, penalty):
         Channels of the output.
     penalty : keras.regularizers.Regularizer or None
         Of the kernel.
+    seed : int, optional
+        Of the kernel.
 
     Returns
     -------
@@ -81,14 +94,14 @@ def block(inputs, number, filters, penalty):
         3,
         padding="same",
         activation="relu",
-        kernel_initializer="he_uniform",
+        kernel_initializer=keras.initializers.HeUniform(seed),
         kernel_regularizer=penalty,
         name=f"conv_{number}",
     )
     return BatchNormalization(momentum=0.9, name=f"BN_{number}")(convolution(inputs))
 
 
-def build(network, n_classes, *, input_shape=(160, 160, 1), l2=0.0, dropout=0.0, noise=0.0, scaled=False):
+def build(network, n_classes, *, input_shape=(160, 160, 1), l2=0.0, dropout=0.0, noise=0.0, scaled=False, seed=None):
     """Build a network of the paper.
 
     Every convolution is 3 x 3 with ReLU and followed by batch normalisation; all but the last are followed by
@@ -112,11 +125,13 @@ def build(network, n_classes, *, input_shape=(160, 160, 1), l2=0.0, dropout=0.0,
         Multiply the flattened features by 1 / sqrt(number of features). The layer has no parameters. Without it one
         step of Adam moves all of up to 51 200 weights of the softmax layer by the learning rate at once, and the
         network overfits in the first epoch.
+    seed : int, optional
+        Of weights, noise and dropout; without it they depend on ``keras.utils.set_random_seed``.
 
     Returns
     -------
     keras.Model
-        Not compiled; weights depend on the seed set with ``keras.utils.set_random_seed``.
+        Not compiled.
 
     Raises
     ------
@@ -126,17 +141,17 @@ def build(network, n_classes, *, input_shape=(160, 160, 1), l2=0.0, dropout=0.0,
     if network not in NETWORKS:
         raise TLEError(f"network '{network}' is not known: choose one of {', '.join(NETWORKS)}")
     plan = NETWORKS[network]
-    penalty = keras.regularizers.L2(l2) if l2 else None
+    penalty, draw = keras.regularizers.L2(l2) if l2 else None, seeds(seed)
     inputs = outputs = keras.Input(input_shape, name="slice")
     if noise:
-        outputs = layers.GaussianNoise(noise, name="noise")(outputs)
+        outputs = layers.GaussianNoise(noise, seed=draw(), name="noise")(outputs)
     for number, filters in enumerate(plan["filters"], start=1):
-        outputs = block(outputs, number, filters, penalty)
+        outputs = block(outputs, number, filters, penalty, draw())
         if number <= plan["pooled"]:
             outputs = layers.MaxPooling2D(name=f"pool_{number}")(outputs)
     outputs = layers.Flatten(name="flatten")(outputs)
     if dropout or network == "figure_9":
-        outputs = layers.Dropout(dropout, name="dropout")(outputs)
+        outputs = layers.Dropout(dropout, seed=draw(), name="dropout")(outputs)
     if scaled:
         outputs = layers.Rescaling(outputs.shape[-1] ** -0.5, name="scale")(outputs)
     softmax = layers.Dense(
@@ -154,7 +169,7 @@ def start_anew(compiled, make, seed):
     compiled : keras.Model
         Compiled, trained or not.
     make : callable
-        Takes nothing, returns the same network anew, not compiled.
+        Takes ``seed``, returns the same network anew, not compiled.
     seed : int
         Seed of weights, shuffles, noise and dropout.
 
@@ -164,7 +179,7 @@ def start_anew(compiled, make, seed):
         `compiled` with the weights and random states of a new network and an optimizer that has made no step.
     """
     keras.utils.set_random_seed(seed)
-    fresh = make()
+    fresh = make(seed=seed)
     rate = compiled.optimizer.learning_rate
     compiled.optimizer.build(compiled.trainable_variables)
     for variable in compiled.optimizer.variables:

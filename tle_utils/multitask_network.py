@@ -56,7 +56,7 @@ class Options(BaseModel):
     patience: int = Field(default=10, ge=1)
 
 
-def build(input_shape, options):
+def build(input_shape, options, seed=None):
     """Two convolutions (16 and 32 filters, 3 x 3, ReLU, batch normalisation, 2 x 2 maximum pooling) and two heads.
 
     Parameters
@@ -65,20 +65,23 @@ def build(input_shape, options):
         Rows, columns and channels.
     options : Options
         ``dropout``, ``noise`` and ``l2`` are used.
+    seed : int, optional
+        As in `models.build`.
 
     Returns
     -------
     keras.Model
         Outputs ``patient`` (probability of being a patient) and ``left`` (of the left side, given a patient).
     """
-    layers, penalty = keras.layers, keras.regularizers.L2(options.l2)
+    layers, penalty, draw = keras.layers, keras.regularizers.L2(options.l2), models.seeds(seed)
     inputs = outputs = keras.Input(input_shape, name="slices")
     if options.noise:
-        outputs = layers.GaussianNoise(options.noise, name="noise")(outputs)
+        outputs = layers.GaussianNoise(options.noise, seed=draw(), name="noise")(outputs)
     for number, filters in enumerate((16, 32), start=1):
-        outputs = block(outputs, number, filters, penalty)
+        outputs = block(outputs, number, filters, penalty, draw())
         outputs = layers.MaxPooling2D(name=f"pool_{number}")(outputs)
-    outputs = layers.Dropout(options.dropout, name="dropout")(layers.Flatten(name="flatten")(outputs))
+    outputs = layers.Flatten(name="flatten")(outputs)
+    outputs = layers.Dropout(options.dropout, seed=draw(), name="dropout")(outputs)
     outputs = layers.Rescaling(outputs.shape[-1] ** -0.5, name="scale")(outputs)
     heads = {
         name: layers.Dense(1, activation="sigmoid", kernel_initializer="zeros", kernel_regularizer=penalty, name=name)(

@@ -1,4 +1,4 @@
-"""On a Dask cluster that loses a worker the maps are those of one process."""
+"""On a Dask cluster that loses a worker the maps and predictions are those of one process."""
 
 import hashlib
 import socket
@@ -7,11 +7,15 @@ import sys
 import threading
 import time
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from tle_utils import parallel, phantom
+from tle_utils import crossval, parallel, phantom
 from tle_utils.__main__ import main
 from tle_utils.errors import TLEError
+from tle_utils.predictions import CLASSES
+from tle_utils.training import Training
 
 LOOPBACK = "127.0.0.1"
 COHORT = {"n_control": 2, "n_left": 2, "n_right": 1, "seed": 0}
@@ -45,29 +49,55 @@ def checksums(folder):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("[!.]*")}
 
 
-def test_maps_are_the_same_after_the_death_of_a_worker(cluster, tmp_path, monkeypatch):
+@pytest.fixture
+def losing_one(cluster, monkeypatch):
+    """A function that does work on two workers, kills one of them after the first file, and returns the result."""
     address, worker = cluster
-    workers, total, seen = [worker(), worker()], 5, []
 
-    def kill_one():
-        folder = tmp_path / "cluster"
-        while not (made := list(folder.glob("sub-*.nii.gz"))):
-            time.sleep(0.01)
-        workers[0].kill()
-        seen.extend(made)
+    def lose(work, folder, pattern, total):
+        workers, seen = [worker(), worker()], []
 
-    monkeypatch.setenv(parallel.SCHEDULER, address)
-    killer = threading.Thread(target=kill_one, daemon=True)
-    killer.start()
-    table = phantom.make_phantom(tmp_path / "cluster", **COHORT)
-    killer.join()
-    monkeypatch.delenv(parallel.SCHEDULER)
+        def kill_one():
+            while not (made := list(folder.glob(pattern))):
+                time.sleep(0.01)
+            workers[0].kill()
+            seen.extend(made)
+
+        killer = threading.Thread(target=kill_one, daemon=True)
+        with monkeypatch.context() as patch:
+            patch.setenv(parallel.SCHEDULER, address)
+            killer.start()
+            result = work()
+        killer.join()
+        assert 0 < len(seen) < total - 1 and workers[0].wait() != 0 and workers[1].poll() is None
+        return result
+
+    return lose
+
+
+def test_maps_are_the_same_after_the_death_of_a_worker(losing_one, tmp_path):
+    total, folder = 5, tmp_path / "cluster"
+    table = losing_one(lambda: phantom.make_phantom(folder, **COHORT), folder, "sub-*.nii.gz", total)
     serial = phantom.make_phantom(tmp_path / "serial", **COHORT)
-    assert 0 < len(seen) < total - 1 and workers[0].wait() != 0 and workers[1].poll() is None
     assert table["participant_id"].tolist() == serial["participant_id"].tolist()
-    found = checksums(tmp_path / "cluster")
+    found = checksums(folder)
     assert sum(name.endswith(".nii.gz") for name in found) == total
     assert found == checksums(tmp_path / "serial")
+
+
+def test_predictions_are_the_same_after_the_death_of_a_worker(losing_one, tmp_path):
+    groups = np.repeat(CLASSES, 12)
+    people = pd.DataFrame({"participant_id": [f"sub-{i:03d}" for i in range(len(groups))], "group": groups})
+    x = np.random.default_rng(0).random((len(people), 64, 64, 1), dtype=np.float32)
+    folds = crossval.make_folds(people, 6, seed=0)
+    training = Training(network="figure_9", max_epochs=2, batch_size=4, standardise=True)
+
+    def train(folder):
+        return crossval.cross_validate(x, people, folds, training, folder=folder, seed=0)[0]
+
+    cluster = tmp_path / "cluster"
+    found = losing_one(lambda: train(cluster), cluster, "[!.]*.npz", len(folds))
+    pd.testing.assert_frame_equal(found, train(tmp_path / "serial"))
 
 
 def test_workers_of_several_threads_are_refused(cluster):
