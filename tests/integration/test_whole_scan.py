@@ -5,25 +5,13 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
+from scans import save_scan
 
 from tle_utils import alignment, atlas, images, registration, segmentation
 from tle_utils.errors import TLEError
 from tle_utils.preprocessing import PreprocessingOptions, preprocess
 
 QUICK = PreprocessingOptions(registration_mm=4)
-
-
-def save(path, data, affine, codes=None):
-    image = nib.Nifti1Image(data, affine)
-    if codes:
-        orientation = nib.orientations
-        image = image.as_reoriented(
-            orientation.ornt_transform(orientation.io_orientation(affine), orientation.axcodes2ornt(codes))
-        )
-    image.set_sform(image.affine, code=4)
-    image.set_qform(image.affine, code=4)
-    nib.save(image, path)
-    return path
 
 
 def template_brain():
@@ -42,7 +30,7 @@ def template_brain():
 def lesion(tmp_path_factory):
     """A scan with a left lesion, stored as PSR, and what preprocessing made of it."""
     folder = tmp_path_factory.mktemp("lesion")
-    scan = save(folder / "scan.nii.gz", *template_brain(), "PSR")
+    scan = save_scan(folder / "scan.nii.gz", *template_brain(), "PSR")
     return scan, folder / "out", preprocess(scan, folder / "out", "sub-01", QUICK)
 
 
@@ -60,7 +48,7 @@ def test_left_lesion_ends_on_the_left(lesion):
 
 @pytest.mark.parametrize("codes", ["RAS", "LAS", "LPI"])
 def test_another_order_of_the_voxels_gives_the_registration_the_same_scan(lesion, tmp_path, codes):
-    other = save(tmp_path / "scan.nii.gz", *template_brain(), codes)
+    other = save_scan(tmp_path / "scan.nii.gz", *template_brain(), codes)
     (first, grid), (second, same) = (images.to_ras(*images.read_image(path)[:2]) for path in (lesion[0], other))
     np.testing.assert_allclose(grid, same, atol=1e-4)
     np.testing.assert_allclose(first, second, atol=0.5)
@@ -76,7 +64,7 @@ def test_second_call_is_free(lesion):
 def test_flipped_contrast_is_refused(tmp_path, monkeypatch):
     """Registered as well as can be, so that only the contrast is wrong."""
     data, affine = template_brain()
-    scan = save(tmp_path / "scan.nii.gz", np.where(data > 0, 1500 - data, 0), affine)
+    scan = save_scan(tmp_path / "scan.nii.gz", np.where(data > 0, 1500 - data, 0), affine)
     monkeypatch.setattr(segmentation, "_align_head", lambda *scan: affine @ np.linalg.inv(atlas.AFFINE))
     monkeypatch.setattr(registration, "deform", lambda v, a, matrix, *_, **__: alignment.Alignment(matrix, ()))
     with pytest.raises(TLEError, match="give a T1w scan"):

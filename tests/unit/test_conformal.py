@@ -37,6 +37,17 @@ def test_a_better_model_gives_smaller_sets():
     assert sizes[0] > 2.4 and sizes[0] > sizes[1] > sizes[2] and sizes[2] < 1.3
 
 
+def test_a_model_that_is_never_wrong_gives_its_class_and_no_empty_sets():
+    """Its validation probabilities are 1, which puts the threshold above all that is a little less."""
+    right = table(skill=60)
+    held = right["split"] == "validation"
+    columns = [f"p_{name}" for name in CLASSES]
+    right[columns] = np.where(right["group"].to_numpy()[:, None] == CLASSES, 1.0, 0.0)
+    right.loc[~held, columns] = right.loc[~held, columns] * 0.991 + 0.003
+    found = conformal.prediction_sets(right, 0.9)
+    assert (found["size"] == 1).all() and found["covered"].all()
+
+
 def test_the_threshold_is_the_order_statistic_of_split_conformal_prediction():
     warnings.simplefilter("error")
     held = np.array([[share, 1 - share] for share in np.arange(1, 20) / 20])

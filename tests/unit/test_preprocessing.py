@@ -4,23 +4,11 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from scans import save_scan
 
 from tle_utils import alignment, atlas, planting, registration, segmentation
 from tle_utils.errors import TLEError
 from tle_utils.preprocessing import PreprocessingOptions, map_name, preprocess, preprocess_cohort
-
-
-def save(path, data, affine, codes=None):
-    image = nib.Nifti1Image(data, affine)
-    if codes:
-        orientation = nib.orientations
-        image = image.as_reoriented(
-            orientation.ornt_transform(orientation.io_orientation(affine), orientation.axcodes2ornt(codes))
-        )
-    image.set_sform(image.affine, code=4)
-    image.set_qform(image.affine, code=4)
-    nib.save(image, path)
-    return path
 
 
 def test_registration_prints_nothing(capfd):
@@ -90,7 +78,7 @@ def ready_map(path, voxel=1.5, scale=1.0):
     shape = tuple(int(n) for n in np.ceil(np.array(atlas.SHAPE) / voxel))
     affine = nib.affines.from_matvec(np.diag([-voxel, voxel, voxel]), [98, -134, -72])
     image = nib.processing.resample_from_to(nib.Nifti1Image(grey, atlas.AFFINE), (shape, affine), order=1)
-    return save(path, (image.get_fdata(dtype=np.float32) * scale).astype(np.float32), affine)
+    return save_scan(path, (image.get_fdata(dtype=np.float32) * scale).astype(np.float32), affine)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +109,7 @@ def test_percent_map_is_refused(tmp_path):
 def test_map_that_is_not_in_the_space_is_left_out_with_the_reason(tmp_path):
     source = nib.load(ready_map(tmp_path / "mwp1a.nii"))
     moved = nib.affines.from_matvec(np.eye(3), [0, 40, -40]) @ source.affine
-    save(tmp_path / "mwp1b.nii", source.get_fdata(dtype=np.float32), moved)
+    save_scan(tmp_path / "mwp1b.nii", source.get_fdata(dtype=np.float32), moved)
     done = preprocess(tmp_path / "mwp1b.nii", tmp_path / "out", "sub-01", None, "gm")
     assert not done["passed"] and "gm_correlation" in [f["name"] for f in done["flags"]]
 
