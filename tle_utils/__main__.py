@@ -28,7 +28,7 @@ def _fetch(args):
 def _book(args):
     from tle_utils.staging import build_book
 
-    return build_book(args.profile, args.cohort)
+    return build_book(args.profile, args.cohort, args.single)
 
 
 def _status(args):
@@ -69,6 +69,7 @@ def _parser():
     run = command("run", _run, "Run the notebooks that are out of date.")
     book = command("book", _book, "Build the book from the executed notebooks into _build/html.")
     status = command("status", _status, "Say for every notebook whether it is up to date, and why not.")
+    book.add_argument("--single", action="store_true", help="one page in _build/singlehtml, to print or to send")
     for added in (run, book, status):
         added.add_argument("--profile", default="demo", help="a file of notebooks/parameters/ (default: demo)")
         added.add_argument("--cohort", default="phantom", help="a cohort of data_manifest.yaml (default: phantom)")

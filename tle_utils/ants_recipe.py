@@ -24,7 +24,7 @@ def grey_matter(scan, template, target):
     mask = ants.get_mask(image)
     brain = ants.n4_bias_field_correction(image, mask=mask) * mask
     found = ants.registration(fixed, brain, type_of_transform="SyN")
-    tissues = ants.atropos(brain, mask)
+    tissues = ants.atropos(brain, mask, m="[0.2,1x1x1]")  # the default is for slices
     grey = ants.apply_transforms(fixed, tissues["probabilityimages"][1], found["fwdtransforms"])
     ants.image_write(grey * ants.create_jacobian_determinant_image(fixed, found["fwdtransforms"][0]), target)
 

@@ -29,6 +29,7 @@ MIME = "application/vnd.plotly.v1+json"
 PLACEHOLDER = 'class="tle-plot"'
 SCRIPTS = {"": ("tleprint.js",), PLACEHOLDER: ("plotly.min.js", "tleplot.js"), 'class="dataframe': ("tletables.js",)}
 DEFAULT_HEIGHT = 450
+SCREEN_DPI = 96
 # nilearn's viewers name an icon on another site; inside an iframe it is never shown.
 LARGE_PICTURE = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]{500000,})")
 REMOTE_ICON = re.compile(r"&lt;link rel=&quot;icon&quot;(?:(?!&gt;).)*&gt;", re.DOTALL)
@@ -76,7 +77,7 @@ def _plot_node(figure):
 class PlotlyMime:
     """myst-nb renderer of plotly JSON (entry point `myst_nb.mime_renderers`)."""
 
-    mime_priority_overrides = [("html", MIME, 1)]
+    mime_priority_overrides = [("html", MIME, 1), ("singlehtml", MIME, 1)]
 
     @staticmethod
     def handle_mime(renderer, data, inline):
@@ -141,9 +142,17 @@ def _copy_scripts(app):
         shutil.copyfile(source, target)
 
 
-def _describe_images(app, doctree, docname):
-    """Without a description of its own (cell metadata `mystnb.image.alt`) a picture is named by its section."""
+def _finish_images(app, doctree, docname):
+    """Without a description of its own (cell metadata `mystnb.image.alt`) a picture is named by its section.
+
+    A picture that says how many dots an inch has is shown at its size in inches, so that it is sharp on every screen.
+    """
     for image in doctree.findall(nodes.image):
+        path = Path(app.srcdir) / image["uri"]
+        if path.suffix == ".png" and path.exists():
+            with Image.open(path) as picture:
+                dots = picture.info.get("dpi", (SCREEN_DPI,))[0]
+                image["width"] = f"{round(picture.width * SCREEN_DPI / dots)}px"
         section = image.parent
         while section and not isinstance(section, nodes.section):
             section = section.parent
@@ -180,6 +189,6 @@ def setup(app):
     app.add_post_transform(GluedPlots)
     app.connect("builder-inited", _copy_scripts)
     app.connect("env-get-outdated", _read_all_pages)
-    app.connect("doctree-resolved", _describe_images)
+    app.connect("doctree-resolved", _finish_images)
     app.connect("html-page-context", _finish_page)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -10,6 +10,33 @@ from nilearn import plotting
 from tle_utils import atlas
 from tle_utils.figures import NAMES
 
+WIDTH = 7.3  # inches of a page's column
+DPI = 144
+
+
+def panels(rows, columns):
+    """A figure of square panels that keeps its letters legible in a page's column.
+
+    Parameters
+    ----------
+    rows, columns : int
+        Panels.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+    axes : numpy.ndarray
+        Shape (rows, columns), of `matplotlib.axes.Axes`.
+    """
+    side = min(2.4, WIDTH / columns)
+    size = side * columns, (side + 0.2) * rows + 0.7
+    return plt.subplots(rows, columns, figsize=size, dpi=DPI, layout="constrained", squeeze=False)
+
+
+def at(y_mm):
+    """Place of a coronal slice in words, like ``y = −24 mm``."""
+    return f"y = {y_mm} mm".replace("-", "−")
+
 
 def group_slices(stack, groups, y_mm):
     """Mean coronal slice of every group and each patient group's difference from the controls (Figure 1), on one scale.
@@ -25,23 +52,29 @@ def group_slices(stack, groups, y_mm):
 
     Returns
     -------
-    plotly.graph_objects.Figure
+    matplotlib.figure.Figure
     """
     groups = np.asarray(groups)
     present = [name for name in NAMES if (groups == name).any()]
     means = {name: stack[groups == name].mean(axis=0) for name in present}
-    panels = [(f"{NAMES[name]} (n = {(groups == name).sum()})", means[name], "gray", (0, 1)) for name in present]
     sick = [name for name in present if name != "control" and "control" in means]
     differences = {name: means[name] - means["control"] for name in sick}
     most = max((np.abs(image).max() for image in differences.values()), default=0)
-    panels += [(f"{NAMES[name]} − controls", differences[name], "RdBu_r", (-most, most)) for name in sick]
-    figure, axes = plt.subplots(1, len(panels), figsize=(2.3 * len(panels), 2.8), layout="constrained")
-    for axis, (title, image, colours, limits) in zip(np.atleast_1d(axes), panels, strict=True):
-        shown = axis.imshow(image, cmap=colours, vmin=limits[0], vmax=limits[1])
-        mark_sides(axis)
-        axis.set_title(f"{title}\ny = {y_mm} mm", fontsize=10)
-    if differences:
-        figure.colorbar(shown, ax=axes, shrink=0.7, pad=0.01, label="Difference in grey matter")
+    figure, axes = panels(1 + bool(sick), len(present))
+    for column, name in zip(axes.T, present, strict=True):
+        shown = column[0].imshow(means[name], cmap="gray", vmin=0, vmax=1)
+        column[0].set_title(f"{NAMES[name]} (n = {(groups == name).sum()})", fontsize=10)
+        mark_sides(column[0])
+        if name in differences:
+            changed = column[1].imshow(differences[name], cmap="RdBu_r", vmin=-most, vmax=most)
+            column[1].set_title(f"{NAMES[name]} − controls", fontsize=10)
+            mark_sides(column[1])
+        elif sick:
+            column[1].set_axis_off()
+    figure.colorbar(shown, ax=axes[0], label="Grey matter", shrink=0.8)
+    if sick:
+        figure.colorbar(changed, ax=axes[1], label="Difference in grey matter", shrink=0.8)
+    figure.suptitle(at(y_mm), fontsize=11)
     plt.close(figure)
     return figure
 
@@ -79,7 +112,7 @@ def importance_rows(maps, background, title):
     """
     columns = min(3, len(maps))
     rows = -(-len(maps) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(3.4 * columns, 3.5 * rows), layout="constrained", squeeze=False)
+    figure, axes = panels(rows, columns)
     for axis in axes.flat[len(maps) :]:
         axis.remove()
     for axis, (layer, image) in zip(axes.flat, maps.items(), strict=False):
@@ -89,7 +122,8 @@ def importance_rows(maps, background, title):
         mark_sides(axis)
         axis.set_title(layer, fontsize=11)
     used = list(axes.flat[: len(maps)])
-    figure.colorbar(shown, ax=used, label="Importance (share of the panel's maximum)", shrink=0.8)
+    label = "Importance (share of the panel's maximum)"
+    figure.colorbar(shown, ax=used, label=label, location="bottom", shrink=0.6, aspect=40)
     figure.suptitle(title, fontsize=12)
     plt.close(figure)
     return figure
@@ -121,12 +155,13 @@ def brain_viewer(image, *, cut_mm, title):
             symmetric_cmap=False,
             threshold=1e-3,
             opacity=0.7,
+            black_bg=True,
             title=title,
             resampling_interpolation="nearest",
         )
 
 
-def contact_sheet(pairs, *, y_mm=-24, columns=6):
+def contact_sheet(pairs, *, y_mm=-24, columns=4):
     """Grey-matter contours over each participant's registered T1w, one coronal panel a participant.
 
     Parameters
@@ -143,7 +178,7 @@ def contact_sheet(pairs, *, y_mm=-24, columns=6):
     matplotlib.figure.Figure
     """
     rows = -(-len(pairs) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(2.1 * columns, 2.3 * rows), layout="constrained", squeeze=False)
+    figure, axes = panels(rows, columns)
     cut = y_mm - int(atlas.AFFINE[1, 3])
     for axis in axes.flat[len(pairs) :]:
         axis.remove()

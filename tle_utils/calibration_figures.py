@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 from matplotlib import pyplot as plt
 from plotly.subplots import make_subplots
 
-from tle_utils.brains import mark_sides
+from tle_utils import brains
 from tle_utils.figures import COLOURS, NAMES
 
 GREY = "#7f7f7f"
@@ -13,15 +13,13 @@ INTERVAL = "#bdbdbd"
 SIDES = ("left", "right")
 
 
-def forest(effects, n_text):
+def forest(effects):
     """Realised effect of every region beside the published 95 % interval, a panel a disease side and hemisphere.
 
     Parameters
     ----------
     effects : pandas.DataFrame
         From `phantom_calibration.effects`.
-    n_text : str
-        How many participants stand behind the points, for the legend.
 
     Returns
     -------
@@ -53,9 +51,9 @@ def forest(effects, n_text):
             y=part.index,
             mode="markers",
             marker={"color": COLOURS[side], "size": 6},
-            name=f"phantom ({n_text})",
-            legendgroup="phantom",
-            showlegend=column == 1,
+            name=f"phantom, {NAMES[side]}",
+            legendgroup=side,
+            showlegend=hemisphere == SIDES[0],
             customdata=part[["published_d", "published_low", "published_high"]],
             hovertemplate="%{y}: d = %{x:.2f}; ENIGMA %{customdata[0]:.2f} "
             "(%{customdata[1]:.2f} to %{customdata[2]:.2f})<extra></extra>",
@@ -137,19 +135,20 @@ def examples(found, y_mm):
     -------
     matplotlib.figure.Figure
     """
-    figure, axes = plt.subplots(2, len(found), figsize=(3.1 * len(found), 6.6), layout="constrained")
+    figure, axes = brains.panels(2, len(found))
     reach = max(np.abs(change).max() for _, change in found.values() if change is not None)
     for (upper, lower), (group, (image, change)) in zip(axes.T, found.items(), strict=True):
         shown = upper.imshow(image, cmap="gray", vmin=0, vmax=1)
-        mark_sides(upper)
+        brains.mark_sides(upper)
         sclerosis = "" if change is None else " with sclerosis"
-        upper.set_title(f"{NAMES[group]}{sclerosis}\ny = {y_mm} mm", fontsize=11)
+        upper.set_title(f"{NAMES[group]}{sclerosis}", fontsize=10)
         if change is None:
             lower.set_axis_off()
             continue
         changed = lower.imshow(change, cmap="RdBu_r", vmin=-reach, vmax=reach)
-        mark_sides(lower)
-        lower.set_title("change by the disease", fontsize=11)
+        brains.mark_sides(lower)
+        lower.set_title("change by the disease", fontsize=10)
+    figure.suptitle(brains.at(y_mm), fontsize=11)
     figure.colorbar(shown, ax=axes[0], label="Grey matter", shrink=0.8)
     figure.colorbar(changed, ax=axes[1], label="Change of grey matter", shrink=0.8)
     plt.close(figure)

@@ -71,6 +71,9 @@ class Step:
         Notebooks whose results it reads; ``tle: {needs: [...]}`` in the notebook's metadata, by default the first one.
     makes : list of str
         Folders of the run that hold results of its beside its own folder; ``tle: {makes: [...]}`` in the metadata.
+    beside : dict of str to str
+        Parameters that name another cohort, whose maps of the same profile it reads, and the cohort that is meant where
+        they name none; ``tle: {beside: {...}}`` in the metadata.
     content : dict
         What its result is made from, by name: its cells and the shared code it imports.
     """
@@ -81,6 +84,7 @@ class Step:
         default = [FIRST] if FIRST in earlier else []
         said = notebook["metadata"].get("tle", {})
         self.needs, self.makes = said.get("needs", default), said.get("makes", [])
+        self.beside = said.get("beside", {})
         for name in self.needs:
             if name not in earlier:
                 raise TLEError(f"{path.name}: needs '{name}', which does not come before it; {closest(name, earlier)}")

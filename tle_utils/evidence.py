@@ -125,5 +125,5 @@ def picture(model, case):
     else:
         maps, title = regional_maps(model, case.volumes), "Share of each region"
     background = slices.load_slices([case.map], [Y_MM])[0, ..., 0]
-    panels = {QUESTIONS[head]: image for head, image in maps.items()}
-    return saliency_figures.map_grid({"": panels}, {"": background}, Y_MM, title)
+    columns = {QUESTIONS[head]: {"": image} for head, image in maps.items()}
+    return saliency_figures.map_grid(columns, dict.fromkeys(columns, background), Y_MM, title)

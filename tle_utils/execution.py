@@ -15,6 +15,9 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError, strip_color
 from traitlets import default
 
+# ipykernel leaves a task of its control channel behind, and asyncio reports it when the kernel ends.
+QUIET_END = "__import__('logging').getLogger('asyncio').setLevel('CRITICAL')"
+
 
 def clock(seconds):
     """Seconds as text, ``0:01:07``."""
@@ -169,7 +172,7 @@ def execute(path, parameters, line, *, cwd, output_path):
             line=line,
             watch=watch,
             kernel_manager_class=_KernelManager,
-            extra_arguments=["--log-level=CRITICAL"],
+            extra_arguments=["--log-level=CRITICAL", f"--IPKernelApp.exec_lines={QUIET_END}"],
         )
     except PapermillExecutionError as error:
         place = watch["place"]

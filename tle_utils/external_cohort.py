@@ -178,8 +178,7 @@ def folders(profile, cohort, external=None):
         return {}, ""
     if not (folder / "participants.tsv").exists():
         command = f"python -m tle_utils run --profile {profile} --cohort {name}"
-        again = f"--set 07_model_comparison.external={name}"
-        return {}, f"For a test on real brains, first run `{command}`, then the chain of this cohort with `{again}`."
+        return {}, f"For a test on real brains run `{command}`, then the chain of this cohort again."
     return {name: folder}, ""
 
 

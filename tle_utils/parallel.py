@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import sys
 import time
 import warnings
@@ -12,6 +13,9 @@ from tle_utils.errors import TLEError
 
 SCHEDULER = "TLE_SCHEDULER"
 """Environment variable with the address of a Dask scheduler; unset or empty: processes of this machine."""
+
+ON_THE_WAY = re.compile(r"^.+: \d+/\d+, .+, ends \d\d:\d\d:\d\d\n?", re.MULTILINE)
+"""A line of `Progress` before the last one."""
 
 WAIT_S = 60  # for the scheduler to answer and for its first worker
 

@@ -118,6 +118,9 @@ class Run:
         step = self.steps[name]
         parameters = {key: value for key, value in self.parameters[name].items() if key != "workers"}
         inputs = step.content | self.environment | {f"parameter {key}": value for key, value in parameters.items()}
+        for cohort in {parameters[key] or default for key, default in step.beside.items()} - {self.cohort}:
+            maps = run_folder(self.profile, cohort) / FIRST / "outputs.json"
+            inputs[f"maps of cohort {cohort}"] = sha256(maps) if maps.exists() else None
         return inputs if step.needs else inputs | self.entries
 
     def _task(self, name):

@@ -45,17 +45,17 @@ def kind_name(method, layer, unfit=()):
     return name + " (unfit)" * ((method, layer) in unfit)
 
 
-def map_grid(rows, backgrounds, y_mm, title):
-    """Signed maps, one row a participant or group and one column a method, each scaled to its own greatest value.
+def map_grid(columns, backgrounds, y_mm, title):
+    """Signed maps, one column a participant or group and one row a method, each scaled to its own greatest value.
 
     Red speaks for the explained class, blue against it; black lines are the two hippocampi.
 
     Parameters
     ----------
-    rows : dict of str to dict of str to numpy.ndarray
-        Row label to panels: panel title to signed map, shape (160, 160); the same titles in every row.
+    columns : dict of str to dict of str to numpy.ndarray
+        Title of a column to its panels: label of a row to signed map, shape (160, 160); the same rows in every column.
     backgrounds : dict of str to numpy.ndarray
-        Row label to slice.
+        Title of a column to slice.
     y_mm : int
         MNI y coordinate of the slice in mm.
     title : str
@@ -65,13 +65,10 @@ def map_grid(rows, backgrounds, y_mm, title):
     -------
     matplotlib.figure.Figure
     """
-    columns = len(next(iter(rows.values())))
-    figure, axes = plt.subplots(
-        len(rows), columns, figsize=(2.3 * columns + 0.7, 2.5 * len(rows) + 0.5), layout="constrained", squeeze=False
-    )
-    for line, (label, panels) in zip(axes, rows.items(), strict=True):
-        for axis, (name, image) in zip(line, panels.items(), strict=True):
-            axis.imshow(backgrounds[label], cmap="gray_r", vmin=0, vmax=2)
+    figure, axes = brains.panels(len(next(iter(columns.values()))), len(columns))
+    for number, (name, maps) in enumerate(columns.items()):
+        for axis, (label, image) in zip(axes[:, number], maps.items(), strict=True):
+            axis.imshow(backgrounds[name], cmap="gray_r", vmin=0, vmax=2)
             image = image / max(np.abs(image).max(), np.finfo(np.float32).tiny)
             shown = axis.imshow(image, cmap="RdBu_r", alpha=np.clip(np.abs(image) * 2, 0, 0.9), vmin=-1, vmax=1)
             for side in saliency_scores.SIDES:
@@ -79,10 +76,12 @@ def map_grid(rows, backgrounds, y_mm, title):
                 if outline.any():
                     axis.contour(outline, levels=[0.5], colors="black", linewidths=0.7)
             brains.mark_sides(axis)
-            axis.set_title(name, fontsize=9)
-        line[0].text(-0.06, 0.5, label, rotation=90, va="center", ha="right", transform=line[0].transAxes, fontsize=9)
-    figure.colorbar(shown, ax=axes, label="against  ←  explained class  →  for", shrink=0.7, ticks=[])
-    figure.suptitle(f"{title}, y = {y_mm} mm", fontsize=12)
+            if number == 0:
+                axis.text(-0.04, 0.5, label, rotation=90, va="center", ha="right", transform=axis.transAxes)
+        axes[0, number].set_title(name, fontsize=10)
+    bar = {"location": "bottom", "shrink": 0.7, "aspect": 40, "ticks": []}
+    figure.colorbar(shown, ax=axes, label="against  ←  explained class  →  for", **bar)
+    figure.suptitle(f"{title}, {brains.at(y_mm)}", fontsize=11)
     plt.close(figure)
     return figure
 
@@ -101,7 +100,7 @@ def glass_brain(image, title):
     -------
     matplotlib.figure.Figure
     """
-    figure = plt.figure(figsize=(9, 3.2))
+    figure = plt.figure(figsize=(brains.WIDTH, 2.8), dpi=brains.DPI)
     display = plotting.plot_glass_brain(
         image, figure=figure, colorbar=True, cmap="YlOrRd", vmin=0, threshold=1e-3, cbar_tick_format="%.2f"
     )

@@ -12,6 +12,7 @@ import yaml
 
 from tle_utils.errors import TLEError
 from tle_utils.manifest import project_root
+from tle_utils.parallel import ON_THE_WAY
 from tle_utils.run import Run
 
 RUN_CARD = "run_card"
@@ -81,6 +82,18 @@ def run_card(content):
     return "\n\n".join(parts) + "\n"
 
 
+def _without_progress(notebook):
+    """Text of an executed notebook that keeps only the last line of each progress report."""
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    for cell in content["cells"]:
+        for output in cell.get("outputs", []):
+            if output["output_type"] == "stream":
+                output["text"] = ON_THE_WAY.sub("", "".join(output["text"]))
+        if "outputs" in cell:
+            cell["outputs"] = [output for output in cell["outputs"] if output.get("text") != ""]
+    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+
+
 def stage(profile, cohort):
     """Put the source of the book together in ``_build/source``.
 
@@ -116,20 +129,22 @@ def stage(profile, cohort):
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(book, source)
     for name, executed in chapters.items():
-        shutil.copy2(executed, source / f"{name}.ipynb")
+        (source / f"{name}.ipynb").write_text(_without_progress(executed), encoding="utf-8")
     shutil.copy2(run.folder / "run.json", source)
     card = run_card(json.loads((source / "run.json").read_text(encoding="utf-8")))
     (source / f"{RUN_CARD}.md").write_text(card, encoding="utf-8")
     return source
 
 
-def build_book(profile, cohort):
+def build_book(profile, cohort, single=False):
     """Stage the book and build it; every warning is an error.
 
     Parameters
     ----------
     profile, cohort : str
         The run whose notebooks become chapters.
+    single : bool
+        All of it on one page in ``_build/singlehtml``, to print or to send, instead of ``_build/html``.
 
     Returns
     -------
@@ -144,6 +159,7 @@ def build_book(profile, cohort):
     root, source = project_root(), stage(profile, cohort)
     options = ["--config", "_config.yml", "--path-output", ".", "-n", "-W", "--keep-going"]
     jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
-    shutil.rmtree(root / "_build" / "html", ignore_errors=True)  # pages of an earlier book
-    command = [*jupyter_book, "build", os.path.relpath(source, root), *options]
+    builder = "singlehtml" if single else "html"
+    shutil.rmtree(root / "_build" / builder, ignore_errors=True)  # pages of an earlier book
+    command = [*jupyter_book, "build", os.path.relpath(source, root), *options, "--builder", builder]
     return subprocess.run(command, cwd=root).returncode

@@ -22,7 +22,7 @@
   }
 
   const words = (cell) => (cell ? cell.textContent.trim().replace(/\s+/g, " ") : "");
-  const number = (text) => parseFloat(text.replace("−", "-"));
+  const number = (text) => parseFloat(text.replace("< ", "").replace("−", "-"));
   const missing = (text) => ["", "–", "-", "NaN", "None", "nan", "<NA>"].includes(text);
 
   function compare(a, b, numeric, sign) {
@@ -32,7 +32,7 @@
 
   function sort(body, rows, column, direction) {
     const texts = new Map(rows.map((row) => [row, words(row.cells[column])]));
-    const numeric = [...texts.values()].every((text) => missing(text) || /^[-−+]?\.?\d/.test(text));
+    const numeric = [...texts.values()].every((text) => missing(text) || /^(< )?[-−+]?\.?\d/.test(text));
     const sign = direction === "descending" ? -1 : 1;
     const order = [...rows];
     if (direction !== "none") order.sort((a, b) => compare(texts.get(a), texts.get(b), numeric, sign));

@@ -58,7 +58,11 @@ BRAIN = (
     "image = nib.Nifti1Image(blob, np.diag([4, 4, 4, 1.0]) + np.array([[0, 0, 0, -80], [0, 0, 0, -110], "
     "[0, 0, 0, -70], [0, 0, 0, 0]]))"
 )
-STATIC = "display = plotting.plot_stat_map(image, display_mode='y', cut_coords=3, annotate=True)"
+STATIC = (
+    "import matplotlib.pyplot as plt\n"
+    "figure = plt.figure(figsize=(6, 2), dpi=192)\n"
+    "display = plotting.plot_stat_map(image, figure=figure, display_mode='y', cut_coords=3, annotate=True)"
+)
 VIEW = "plotting.view_img(image, threshold=1, resampling_interpolation='nearest')"
 
 CHAPTERS = {
@@ -131,14 +135,16 @@ def stage(folder):
     return source
 
 
-def build(folder):
+def build(folder, builder="html"):
     """Build the book with every warning an error; returns the folder of pages, or raises with the log."""
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
     command = [jupyter_book, "build", "_build/source", "--config", "_config.yml", "--path-output", "."]
-    done = subprocess.run([*command, "-n", "-W", "--keep-going"], cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, "-n", "-W", "--keep-going", "--builder", builder], cwd=folder, capture_output=True, text=True
+    )
     if done.returncode:
         raise RuntimeError(done.stdout[-4000:] + done.stderr[-4000:])
-    return Path(folder) / "_build" / "html"
+    return Path(folder) / "_build" / builder
 
 
 if __name__ == "__main__":

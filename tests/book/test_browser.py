@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
+import mini_book
 import pytest
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -309,6 +310,24 @@ def mini_page(book, browser):
 
 def column(page, number):
     return page.locator(f"table.dataframe tbody tr :is(td, th):nth-child({number})").all_inner_texts()
+
+
+def test_the_whole_book_fits_on_one_page(book, browser):
+    """To print or to send: with its plots, its brain view and its tables, and without a network."""
+    if not (book / "90_new_chapter.html").exists():
+        pytest.skip("only the mini book")
+    alone = mini_book.build(book.parents[1], "singlehtml")
+    page, trouble = open_page(browser, (alone / "index.html").as_uri())
+    page.wait_for_function(DRAWN, timeout=20_000)
+    state = page.evaluate(STATE)
+    titles = page.locator("article :is(h1, h2)").all_inner_texts()
+    page.close()
+    parts = [(book / f"{path.stem}.html").read_text() for path in (book / "_sources").glob("*")]
+    assert len(state["plots"]) == sum(text.count('class="tle-plot"') for text in parts) > 3
+    assert all(plot["marks"] for plot in state["plots"]) and [frame["painted"] for frame in state["frames"]] == [True]
+    assert state["tables"] == state["saves"] > 0 and not state["broken"] and not trouble["errors"]
+    assert not [url for url in trouble["requests"] if not url.startswith(NO_NETWORK)]
+    assert any("Glossary" in title for title in titles)
 
 
 def test_tables_sort_by_numbers_names_and_back(mini_page):

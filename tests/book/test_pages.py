@@ -7,6 +7,7 @@ import re
 import pytest
 import yaml
 from mini_book import REPOSITORY, ROOT
+from PIL import Image
 
 from tle_utils import bookpages
 from tle_utils.manifest import load_manifest
@@ -51,6 +52,16 @@ def test_no_page_shows_braces_or_a_key_in_place_of_a_number(book):
         main = path.read_text().split('id="main-content"')[-1]
         text = re.sub(r"<(script|pre|iframe)\b.*?</\1>", "", main, flags=re.DOTALL)
         assert "{{" not in text and "{glue" not in text, path.name
+
+
+def test_a_picture_has_more_dots_than_it_takes_room(book):
+    """Sharp on a phone or on paper, and as large on the page as it was drawn in inches."""
+    mini_only(book)
+    name, width = re.search(
+        r'<img [^>]*src="(_images/[^"]+\.png)"[^>]*width: (\d+)px', (book / "05_saliency_maps.html").read_text()
+    ).groups()
+    with Image.open(book / name) as picture:
+        assert picture.width == pytest.approx(2 * int(width), abs=2)
 
 
 def test_a_command_in_a_sentence_keeps_its_hyphens(book):

@@ -93,6 +93,26 @@ def test_only_what_is_out_of_date_runs(project, capsys):
 
 
 @pytest.mark.chain
+def test_maps_of_another_cohort_that_came_later_are_noticed(project, capsys):
+    """A reader who makes real brains after the phantoms expects them on the page that tests on them."""
+    other = "external: Optional[str] = None"
+    first = nbformat.v4.new_code_cell("from typing import Optional")
+    write_notebook(project, "04_other", other, '(p.result_dir / "x").touch()', beside={"external": "planted"})
+    notebook = nbformat.read(project / "notebooks" / "04_other.ipynb", 4)
+    notebook.cells.insert(1, first)
+    nbformat.write(notebook, project / "notebooks" / "04_other.ipynb")
+    assert main(["run"]) == 0
+    made = project / "runs" / "demo-planted" / "01_preprocessing"
+    made.mkdir(parents=True)
+    (made / "outputs.json").write_text("{}")
+    assert main(["run"]) == 0
+    assert states(capsys)["04"] == "done"
+    (made / "outputs.json").write_text("other")
+    assert main(["status"]) == 0
+    assert "maps of cohort planted changed" in capsys.readouterr().out
+
+
+@pytest.mark.chain
 @pytest.mark.parametrize(
     ("cell", "status", "message"),
     [

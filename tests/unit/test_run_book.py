@@ -54,11 +54,18 @@ def test_a_page_that_is_not_there_is_named(project, capsys):
     assert "book/_toc.yml names 'intro'" in capsys.readouterr().err
 
 
-def test_stage_takes_pages_executed_notebooks_and_the_run_card(project):
+def test_stage_takes_pages_the_run_card_and_notebooks_without_their_progress(project):
     run = Run("demo", "phantom")
     run.state.backend.set("01_preprocessing", "_values_:", {"inputs": {}})
     run.state.backend.dump()
-    run.executed("01_preprocessing").write_text("executed")
+    lines = [
+        "scans: 1/2, 9.0 s each, ends 10:00:00\n",
+        "scans: 2/2, 9.0 s each, took 0:18\n",
+        "lately: 3/4, he ends it\n",
+    ]
+    outputs = [nbformat.v4.new_output("stream", text=text) for text in ("".join(lines), lines[0])]
+    executed = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("prepare()", outputs=outputs)])
+    nbformat.write(executed, run.executed("01_preprocessing"))
     (run.folder / "run.json").write_text(json.dumps(CARD))
     source = stage("demo", "phantom")
     assert sorted(path.name for path in source.iterdir()) == [
@@ -68,7 +75,8 @@ def test_stage_takes_pages_executed_notebooks_and_the_run_card(project):
         "run.json",
         "run_card.md",
     ]
-    assert (source / "01_preprocessing.ipynb").read_text() == "executed"
+    cell = nbformat.read(source / "01_preprocessing.ipynb", 4).cells[0]
+    assert [output.text for output in cell.outputs] == ["".join(lines[1:])]
 
 
 def test_run_card_escapes_what_it_shows():
