@@ -30,9 +30,11 @@ PLACEHOLDER = 'class="tle-plot"'
 SCRIPTS = {"": ("tleprint.js",), PLACEHOLDER: ("plotly.min.js", "tleplot.js"), 'class="dataframe': ("tletables.js",)}
 DEFAULT_HEIGHT = 450
 SCREEN_DPI = 96
-# nilearn's viewers name an icon on another site; inside an iframe it is never shown.
 LARGE_PICTURE = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]{500000,})")
+# nilearn's viewers name an icon on another site, which an iframe never shows; its place is taken by the word that the
+# viewer may follow the theme of the page.
 REMOTE_ICON = re.compile(r"&lt;link rel=&quot;icon&quot;(?:(?!&gt;).)*&gt;", re.DOTALL)
+BOTH_THEMES = escape('<meta name="color-scheme" content="light dark">')
 
 
 def _label(layout):
@@ -170,7 +172,7 @@ def _smaller(match):
 def _finish_page(app, pagename, templatename, context, doctree):
     body = context.get("body", "")
     if "<iframe" in body:
-        body = LARGE_PICTURE.sub(_smaller, REMOTE_ICON.sub("", body)).replace(
+        body = LARGE_PICTURE.sub(_smaller, REMOTE_ICON.sub(BOTH_THEMES, body)).replace(
             "<iframe srcdoc", '<iframe title="Interactive brain view" srcdoc'
         )
         context["body"] = body

@@ -29,7 +29,7 @@ def panels(rows, columns):
         Shape (rows, columns), of `matplotlib.axes.Axes`.
     """
     side = min(2.4, WIDTH / columns)
-    size = side * columns, (side + 0.2) * rows + 0.7
+    size = side * columns, (side + 0.25) * rows + 1
     return plt.subplots(rows, columns, figsize=size, dpi=DPI, layout="constrained", squeeze=False)
 
 

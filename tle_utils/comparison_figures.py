@@ -73,7 +73,8 @@ def pairs(table):
         star = "*" if row.p_holm < 0.05 else ""
         for one, other, sign in ((a, b, 1), (b, a, -1)):
             z[one, other] = sign * 100 * row.difference
-            text[one, other] = f"{z[one, other]:+.0f}{star}"
+            points = round(z[one, other])
+            text[one, other] = f"{points:+d}{star}".replace("-", "−") if points else f"0{star}"
             hover[one, other] = row.reason or f"p = {row.p:.3f}, Holm {row.p_holm:.3f}, {row.folds} folds"
     limit = max(1.0, np.nanmax(np.abs(z), initial=0))
     figure = go.Figure(

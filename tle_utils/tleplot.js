@@ -34,14 +34,17 @@
     return changes;
   }
 
-  // Pixels that a panel and a letter beside it need to be read; a row of panels that needs more than the page scrolls.
-  const COLUMN = 140, LETTER = 6;
+  // Pixels that a panel, a cell of a large matrix and a letter beside them need to be read; what needs more than the page
+  // scrolls. Up to CELLS cells a row fit any page.
+  const COLUMN = 140, CELL = 44, LETTER = 6, CELLS = 4;
   function neededWidth(layout, data) {
     const axes = Object.keys(layout).filter((key) => /^xaxis\d*$/.test(key));
     const columns = new Set(axes.map((axis) => (layout[axis].domain || [0])[0].toFixed(3))).size;
     const names = data.flatMap((trace) => Array.from(trace.y || [])).filter((value) => typeof value === "string");
     const letters = Math.max(0, ...names.map((name) => name.length));
-    return columns > 1 ? columns * COLUMN + letters * LETTER + "px" : "";
+    const cells = Math.max(0, ...data.map((trace) => (trace.type === "heatmap" && trace.x ? trace.x.length : 0)));
+    const room = Math.max(columns > 1 ? columns * COLUMN : 0, cells > CELLS ? cells * CELL : 0);
+    return room ? room + letters * LETTER + "px" : "";
   }
 
   // A title that is wider than the screen goes on in the next line.

@@ -42,7 +42,7 @@ from tle_utils.parameters import run_folder
 CLASSES = ("left", "right")
 SPLITS = 10
 Y_MM = -24
-KNOBS = {"effect_scale": 2.0, "sclerosis_fraction": 1.0}  # the demo's, so that a small cohort can be learned
+KNOBS = {"effect_scale": 2.0, "sclerosis_fraction": 1.0}  # so that a small cohort can be learned
 LEARNING_RATE = 1e-3
 SEED = 0
 ROUNDS = 3  # folds on which an epoch is timed

@@ -14,6 +14,7 @@ WORDS = {
     "auc_left_right": "AUC, left or right",
     "auprc": "area under precision-recall",
     "auprc_chance": "the same by chance",
+    "balanced_accuracy": "balanced accuracy",
     "both_sides": "both sides (share)",
     "ci_low": "95 % CI",
     "d_paired": "d free of sampling error",
@@ -27,9 +28,17 @@ WORDS = {
     "figure_12": "Figure 12",
     "fold_mean": "mean over folds",
     "fold_sd": "SD over folds",
+    "gm_correlation": "grey matter, correlation",
+    "gm_ml": "grey matter (ml)",
+    "head_size_ml": "head size (ml)",
+    "hippocampus_left_ml": "left hippocampus (ml)",
+    "hippocampus_right_ml": "right hippocampus (ml)",
     "gradcam": "Grad-CAM",
     "gradcam++": "Grad-CAM++",
     "smoothgrad": "SmoothGrad",
+    "integrated_gradients": "Integrated gradients",
+    "occlusion": "Occlusion",
+    "deviation": "deviation alone",
     "left_over_right": "left / right",
     "mean_size": "classes in the set",
     "model_a": "model A",
@@ -151,6 +160,8 @@ def shown(table, digits=3, **names):
     IPython.display.HTML
         Nothing is cut and everything is escaped; the page sorts it and offers it as TSV.
     """
+    text = texts(table.rename(columns=names), digits)
     numbered = table.index.name is None and pd.api.types.is_integer_dtype(table.index)
+    text = text.rename_axis(index=None, columns=text.index.name)  # one line of names above the rows
     with pd.option_context("display.max_colwidth", None, "display.html.border", 0):
-        return HTML(texts(table.rename(columns=names), digits).to_html(index=not numbered))
+        return HTML(text.to_html(index=not numbered))

@@ -1,6 +1,7 @@
 """What a reader would miss: figures that stay blank, pages that need the network, text that cannot be read."""
 
 import contextlib
+import io
 import itertools
 import json
 import re
@@ -9,6 +10,7 @@ from urllib.parse import unquote
 
 import mini_book
 import pytest
+from PIL import Image
 
 playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.browser
@@ -182,6 +184,14 @@ def test_plots_and_their_titles_stay_inside_their_room(visits):
 
 def test_every_brain_view_is_painted(visits):
     assert not collect(visits, lambda s: [f for f in s["frames"] if not f["painted"] or not f["title"]])
+
+
+def test_a_brain_view_is_no_white_box_in_the_dark(mini_page):
+    page = mini_page("05_saliency_maps.html")
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_timeout(300)
+    with Image.open(io.BytesIO(page.locator("iframe").screenshot())) as picture:
+        assert max(picture.convert("RGB").getpixel((picture.width - 3, picture.height - 3))) < 60
 
 
 def test_formulas_are_typeset_once(visits):

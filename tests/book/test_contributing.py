@@ -102,6 +102,13 @@ def test_chapters_keep_the_skeleton(path):
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_code_is_folded_and_parameters_are_not(path):
+    cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    tags = [set(cell["metadata"].get("tags", [])) for cell in cells]
+    assert all(("hide-input" in of) != ("parameters" in of) for of in tags)
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_cells_are_short(path):
     cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
     long = {

@@ -40,5 +40,11 @@ def test_numbers_of_rows_are_left_out(index, columns):
     assert 'class="dataframe"' in page
 
 
+def test_the_name_of_the_rows_stands_in_the_line_of_names():
+    page = words.shown(pd.DataFrame({"n": [5]}, index=pd.Index(["control"], name="class"))).data
+    head = page[: page.index("</thead>")]
+    assert head.count("<tr") == 1 and ">class<" in head
+
+
 def test_a_word_can_mean_something_else_here():
     assert "wrong labels" in words.shown(pd.DataFrame({"wrong": [1]}), wrong="wrong labels").data
