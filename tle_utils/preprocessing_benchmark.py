@@ -72,7 +72,7 @@ class PeakMemory:
         return self
 
     def _watch(self):
-        while not self.over.wait(0.05):
+        while not self.over.wait(0.5):  # looking more often takes time from what is measured
             for process in psutil.Process().children(recursive=True):
                 try:
                     self.bytes = max(self.bytes, process.memory_info().rss)

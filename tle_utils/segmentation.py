@@ -54,7 +54,8 @@ def brain_mask(alignment, shape, affine):
 def correct_bias(volume, affine, mask):
     """Divide out the slow change of brightness inside a mask (N4, Tustison et al. 2010, on every fourth voxel).
 
-    The field is the mean of that of the scan and that of its mirror image, so that neither side is favoured.
+    Of the scan and its mirror image the field of the one that leans right is found, so that a mirrored scan gives the
+    mirrored field.
     """
 
     def log_field(part, region):
@@ -65,7 +66,8 @@ def correct_bias(volume, affine, mask):
         work.Execute(sitk.Shrink(image, [4] * 3), sitk.Shrink(to_sitk(region.astype(np.uint8), affine), [4] * 3))
         return sitk.GetArrayFromImage(work.GetLogBiasFieldAsImage(image)).T
 
-    field = (log_field(volume, mask) + log_field(volume[::-1], mask[::-1])[::-1]) / 2
+    way = slice(None, None, 1 if registration.leans_right(volume) else -1)
+    field = log_field(volume[way], mask[way])[way]
     return np.where(mask, volume / np.exp(field), 0).astype(np.float32)
 
 
@@ -231,7 +233,7 @@ def segment(image_path, registration_mm=2):
     if extracted:
         mask = volume > 1e-3 * volume.max()
     else:
-        rough = registration.deform(volume, affine, matrix, 2, masked=True, iterations="40x10", symmetric=True)
+        rough = registration.deform(volume, affine, matrix, 4, masked=True, iterations="40", symmetric=True)
         mask = brain_mask(rough, volume.shape, affine) & (volume > 0)
     box = ndimage.find_objects(mask.astype(np.uint8))[0]
     box = tuple(slice(max(s.start - 4, 0), s.stop + 4) for s in box)

@@ -60,6 +60,23 @@ def test_refinement_finds_a_left_loss_on_the_left_and_its_mirror_image_on_the_ri
     np.testing.assert_allclose(volumes[1][::-1], volumes[0], rtol=1e-3)
 
 
+def test_a_mirrored_scan_gets_the_mirrored_bias_and_alignment():
+    """Both are found in one of a scan and its mirror image only, which must be the same for both."""
+    template, mask, affine = registration.reference(2)
+    x = np.linspace(0, 1, template.shape[0])[:, None, None]
+    scan = np.ascontiguousarray(template * np.exp(0.3 * x)).astype(np.float32)
+    assert registration.leans_right(scan) and not registration.leans_right(scan[::-1])
+    even = segmentation.correct_bias(scan, affine, mask)
+    halves = [volume[: len(x) // 2].mean() / volume[-(len(x) // 2) :].mean() for volume in (scan, even)]
+    assert abs(halves[1] - 1) < abs(halves[0] - 1) / 2, "the right half was the brighter one"
+    mirrored, other = registration._mirrored(scan, affine)
+    np.testing.assert_array_equal(segmentation.correct_bias(mirrored, other, mask[::-1]), even[::-1])
+    start = nib.affines.from_matvec(np.eye(3), (2.0, 1.0, -1.0))
+    found = registration.affine_alignment(scan, affine, start, True)
+    flipped = registration.affine_alignment(mirrored, other, registration.MIRROR @ start @ registration.MIRROR, True)
+    np.testing.assert_allclose(registration.MIRROR @ flipped @ registration.MIRROR, found, atol=1e-6)
+
+
 def test_tissues_of_a_noisy_brain():
     rng = np.random.default_rng(1)
     truth = {"CSF": np.zeros((24, 24, 24)), "GM": np.zeros((24, 24, 24)), "WM": np.zeros((24, 24, 24))}
