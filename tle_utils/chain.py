@@ -74,6 +74,8 @@ class Step:
     beside : dict of str to str
         Parameters that name another cohort, whose maps of the same profile it reads, and the cohort that is meant where
         they name none; ``tle: {beside: {...}}`` in the metadata.
+    modules : list of str
+        Modules of the package that it imports, directly or through others.
     content : dict
         What its result is made from, by name: its cells and the shared code it imports.
     """
@@ -94,6 +96,7 @@ class Step:
         except SyntaxError as error:
             raise TLEError(f"{path.name}: '{(error.text or '').strip()}' is not Python ({error.msg})") from error
         self.content = {"its cells": digest(cells)} | code
+        self.modules = [name[:-3].replace("/", ".") for name in code if name.endswith(".py")]
 
 
 def chain():

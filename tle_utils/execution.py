@@ -1,5 +1,6 @@
 """Run one notebook with papermill in a kernel of this interpreter, with one progress line."""
 
+import contextlib
 import datetime
 import sys
 import threading
@@ -10,6 +11,7 @@ import papermill
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_core.utils import run_sync
 from nbclient.exceptions import DeadKernelError
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError, strip_color
@@ -95,6 +97,55 @@ class _KernelManager(AsyncKernelManager):
         return _ThisInterpreter(parent=self)
 
 
+class Kernels:
+    """Kernels of notebooks that run one after the other: while one of them works, the next starts and imports.
+
+    Parameters
+    ----------
+    cwd : pathlib.Path
+        Working directory of the kernels: the project root.
+    """
+
+    def __init__(self, cwd):
+        self.cwd, self.waiting = cwd, None
+
+    def _start(self, modules=()):
+        manager = _KernelManager(kernel_name="python3")
+        imports = f"try:\n    [__import__(name) for name in {list(modules)!r}]\nexcept Exception:\n    pass"
+        lines = [f"--IPKernelApp.exec_lines={line}" for line in (QUIET_END, imports)]
+        options = ["--log-level=CRITICAL", "--HistoryManager.hist_file=:memory:", *lines]
+        run_sync(manager.start_kernel)(extra_arguments=options, cwd=self.cwd)
+        return manager
+
+    @contextlib.contextmanager
+    def take(self, following):
+        """Kernel (`jupyter_client.AsyncKernelManager`) of one notebook; it ends with the block.
+
+        Parameters
+        ----------
+        following : sequence of str or None
+            Modules that the notebook after this one imports; None: there is none.
+        """
+        manager, self.waiting = self.waiting or self._start(), None
+        try:
+            if following is not None:
+                self.waiting = self._start(following)
+            yield manager
+        finally:
+            _stop(manager)
+
+    def close(self):
+        """End the kernel that waits for a notebook, if one does."""
+        if self.waiting:
+            _stop(self.waiting, now=True)
+
+
+def _stop(manager, now=False):
+    with contextlib.suppress(RuntimeError):  # a kernel that died by itself
+        run_sync(manager.shutdown_kernel)(now=now)
+    run_sync(manager.cleanup_resources)()
+
+
 class _Engine(NBClientEngine):
     """papermill's engine that tells a progress line which code cell runs and keeps the notebook at hand."""
 
@@ -130,8 +181,8 @@ def _place(notebook, index):
     return f"cell {_number(notebook, index)} ({lines[0].strip() if lines else ''})"
 
 
-def execute(path, parameters, line, *, cwd, output_path):
-    """Run a notebook from the top in a fresh kernel.
+def execute(path, parameters, line, *, kernel, cwd, output_path):
+    """Run a notebook from the top.
 
     Parameters
     ----------
@@ -141,8 +192,10 @@ def execute(path, parameters, line, *, cwd, output_path):
         Parameter name to value.
     line : ProgressLine
         Told which cell runs.
+    kernel : jupyter_client.AsyncKernelManager
+        A fresh kernel, from `Kernels.take`.
     cwd : pathlib.Path
-        Working directory of the kernel: the project root.
+        The project root.
     output_path : pathlib.Path
         Where the executed notebook will be kept; recorded in its metadata, relative to `cwd`. Not written here.
 
@@ -171,8 +224,7 @@ def execute(path, parameters, line, *, cwd, output_path):
             stdout_file=line,
             line=line,
             watch=watch,
-            kernel_manager_class=_KernelManager,
-            extra_arguments=["--log-level=CRITICAL", f"--IPKernelApp.exec_lines={QUIET_END}"],
+            km=kernel,
         )
     except PapermillExecutionError as error:
         place = watch["place"]

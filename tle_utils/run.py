@@ -94,6 +94,13 @@ class Run:
 
         return [os.fspath(path) for path in data_files(self.cohort)]
 
+    @functools.cached_property
+    def kernels(self):
+        """Kernels of the notebooks; to be closed."""
+        from tle_utils.execution import Kernels
+
+        return Kernels(self.root)
+
     def relative(self, path):
         """Path as text, from the project's root."""
         return os.path.relpath(path, self.root)
@@ -190,9 +197,10 @@ class Run:
         self.state.backend.dump()
         self.failed(name).unlink(missing_ok=True)
         (self.folder / name).mkdir(parents=True, exist_ok=True)
+        following = next((later for later in list(self.steps.values()) if later.name > name), None)
         try:
-            with ProgressLine(label) as line:
-                arguments = {"cwd": self.root, "output_path": self.executed(name)}
+            with ProgressLine(label) as line, self.kernels.take(following and following.modules) as kernel:
+                arguments = {"kernel": kernel, "cwd": self.root, "output_path": self.executed(name)}
                 notebook = execute(step.path, self.parameters[name], line, **arguments)
         except NotebookFailed as error:
             write_atomic(self.failed(name), nbformat.writes(error.notebook))
@@ -325,6 +333,9 @@ def run_chain(profile, cohort, settings=(), workers=None, scheduler=None):
             states[name] = "interrupted"
             _write_run_card(run, started, states)
             print(f"tle_utils: interrupted in {name}; the same command goes on from there", file=sys.stderr)
+        finally:
+            if "kernels" in vars(run):
+                run.kernels.close()
     return _exit_status(states, kinds) or _left_out(run)
 
 

@@ -6,6 +6,7 @@ import sys
 import time
 
 import nbformat
+import psutil
 import pytest
 
 from tle_utils.__main__ import main
@@ -39,7 +40,9 @@ def project(tmp_path, monkeypatch):
     write_notebook(tmp_path, "03_deep", "", read.format(needs[0]) + leave + model, needs=needs, makes=["models"])
     write_notebook(tmp_path, "04_other", "", read.format("01_preprocessing") + leave)
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    yield tmp_path
+    left = [child.cmdline() for child in psutil.Process().children(recursive=True) if child.status() != "zombie"]
+    assert not [command for command in left if "ipykernel_launcher" in command], "every kernel ends with its run"
 
 
 def states(capsys):
