@@ -34,6 +34,8 @@ LARGE_PICTURE = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]{500000,})")
 # nilearn's viewers name an icon on another site, which an iframe never shows; its place is taken by the word that the
 # viewer may follow the theme of the page.
 REMOTE_ICON = re.compile(r"&lt;link rel=&quot;icon&quot;(?:(?!&gt;).)*&gt;", re.DOTALL)
+SEARCH_INDEX = '<script src="searchindex.js"></script>'
+NO_SEARCH = "<style>.search-button, .search-button-field { display: none !important; }</style>"
 BOTH_THEMES = escape('<meta name="color-scheme" content="light dark">')
 
 
@@ -181,6 +183,14 @@ def _finish_page(app, pagename, templatename, context, doctree):
             app.add_js_file(name, loading_method="defer")
 
 
+def _without_search(app, exception):
+    """A book on one page has no index to search; the browser finds words in it."""
+    if app.builder.name == "singlehtml" and exception is None:
+        page = Path(app.outdir) / f"{app.config.root_doc}.html"
+        text = page.read_text(encoding="utf-8").replace(SEARCH_INDEX, NO_SEARCH)
+        page.write_text(text, encoding="utf-8")
+
+
 def _read_all_pages(app, env, added, changed, removed):
     """Pages quote each other's results, and a staged notebook can be older than the last build."""
     return sorted(env.found_docs - added)
@@ -193,4 +203,5 @@ def setup(app):
     app.connect("env-get-outdated", _read_all_pages)
     app.connect("doctree-resolved", _finish_images)
     app.connect("html-page-context", _finish_page)
+    app.connect("build-finished", _without_search)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

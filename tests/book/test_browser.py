@@ -327,7 +327,7 @@ def test_the_whole_book_fits_on_one_page(book, browser):
     if not (book / "90_new_chapter.html").exists():
         pytest.skip("only the mini book")
     alone = mini_book.build(book.parents[1], "singlehtml")
-    page, trouble = open_page(browser, (alone / "index.html").as_uri())
+    page, trouble = open_page(browser, (alone / "intro.html").as_uri())
     page.wait_for_function(DRAWN, timeout=20_000)
     state = page.evaluate(STATE)
     titles = page.locator("article :is(h1, h2)").all_inner_texts()
