@@ -69,6 +69,9 @@ WORDS = {
     "value_b": "value of B",
     "y_mm": "y (mm)",
 }
+# Those of them that are also values: names of metrics, methods and regions.
+NAMES = {"auc", "balanced_accuracy", "npv", "ppv", "gradcam", "gradcam++", "smoothgrad", "integrated_gradients"}
+NAMES |= {"occlusion", "deviation", "thalamusproper"}
 COUNTS = {"n", "n_train", "folds", "df", "rows"}
 P_VALUES = {"p", "p_corrected", "p_holm", "p_mcnemar"}
 LEAST_P = 0.001  # what is smaller is not told apart
@@ -97,7 +100,7 @@ def _cell(value, digits):
         return f"{value:.{digits}f}".replace("-", "−") if np.isfinite(value) else MISSING
     if value is None or value is pd.NA:
         return MISSING
-    return WORDS.get(value, value) if isinstance(value, str) else str(value)
+    return WORDS[value] if value in NAMES else str(value)
 
 
 def _column(column, digits):

@@ -46,5 +46,10 @@ def test_the_name_of_the_rows_stands_in_the_line_of_names():
     assert head.count("<tr") == 1 and ">class<" in head
 
 
+def test_only_names_are_put_into_words_not_what_a_cell_says():
+    found = words.texts(pd.DataFrame({"metric": ["balanced_accuracy", "auc"], "target": ["all", "0.7_0.8"]}))
+    assert found.to_numpy().tolist() == [["balanced accuracy", "all"], ["AUC", "0.7_0.8"]]
+
+
 def test_a_word_can_mean_something_else_here():
     assert "wrong labels" in words.shown(pd.DataFrame({"wrong": [1]}), wrong="wrong labels").data
