@@ -161,7 +161,7 @@ def brain_viewer(image, *, cut_mm, title):
         )
 
 
-def contact_sheet(pairs, *, y_mm=-24, columns=4):
+def contact_sheet(pairs, *, y_mm=-24, columns=None):
     """Grey-matter contours over each participant's registered T1w, one coronal panel a participant.
 
     Parameters
@@ -170,15 +170,15 @@ def contact_sheet(pairs, *, y_mm=-24, columns=4):
         ``(label, t1w, grey matter)``; paths of images on the template grid.
     y_mm : int
         Cut in mm.
-    columns : int
-        Panels a row.
+    columns : int, optional
+        Panels a row; by default few for a small cohort, and more for one that would make a page too long.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    rows = -(-len(pairs) // columns)
-    figure, axes = panels(rows, columns)
+    columns = columns or (4 if len(pairs) <= 24 else 8)
+    figure, axes = panels(-(-len(pairs) // columns), columns)
     cut = y_mm - int(atlas.AFFINE[1, 3])
     for axis in axes.flat[len(pairs) :]:
         axis.remove()
