@@ -25,7 +25,7 @@ def test_pairs_read_row_less_column_both_ways():
     other = row | {"model_b": "c", "difference": -0.1, "p_holm": 0.5}
     heat = comparison_figures.pairs(pd.DataFrame([row, other])).data[0]
     assert heat.z[0][1] == pytest.approx(5) and heat.z[1][0] == pytest.approx(-5) and np.isnan(heat.z[0][0])
-    assert heat.text[0][1] == "+5*" and heat.text[0][2] == "-10" and heat.text[2][0] == "+10"
+    assert heat.text[0][1] == "+5*" and heat.text[0][2] == "−10" and heat.text[2][0] == "+10"
 
 
 def test_curves_have_a_line_a_model_and_an_interval_a_point():
