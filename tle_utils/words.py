@@ -52,6 +52,7 @@ WORDS = {
     "p_holm": "p (Holm)",
     "p_mcnemar": "p (McNemar)",
     "ppv": "PPV",
+    "published_low": "published 95 % CI",
     "replication": "the paper",
     "right_side": "affected side is the more important (share)",
     "rows": "predictions",
@@ -100,7 +101,7 @@ def _cell(value, digits):
         return f"{value:.{digits}f}".replace("-", "−") if np.isfinite(value) else MISSING
     if value is None or value is pd.NA:
         return MISSING
-    return WORDS[value] if value in NAMES else str(value)
+    return WORDS[value] if isinstance(value, str) and value in NAMES else str(value)
 
 
 def _column(column, digits):

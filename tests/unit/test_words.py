@@ -49,6 +49,7 @@ def test_the_name_of_the_rows_stands_in_the_line_of_names():
 def test_only_names_are_put_into_words_not_what_a_cell_says():
     found = words.texts(pd.DataFrame({"metric": ["balanced_accuracy", "auc"], "target": ["all", "0.7_0.8"]}))
     assert found.to_numpy().tolist() == [["balanced accuracy", "all"], ["AUC", "0.7_0.8"]]
+    assert words.texts(pd.DataFrame({"sizes": [[60, 120]]}))["sizes"].tolist() == ["[60, 120]"]
 
 
 def test_a_word_can_mean_something_else_here():
