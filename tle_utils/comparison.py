@@ -6,7 +6,7 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from tle_utils import evaluation
+from tle_utils import evaluation, words
 from tle_utils.errors import TLEError
 from tle_utils.predictions import classes_of, select_rows
 
@@ -83,15 +83,11 @@ def readable(results, metrics):
     pandas.DataFrame
         Text cells like ``0.80 [0.76, 0.83]`` and ``0.80 ± 0.15``; an undefined value is ``–``.
     """
-
-    def cell(row, metric):
-        value, low, high = row[metric], row[f"{metric}_low"], row[f"{metric}_high"]
-        interval = f" [{low:.2f}, {high:.2f}]" if np.isfinite(low) else ""
-        return f"{value:.2f}{interval}" if np.isfinite(value) else "–"
-
+    parts = results[[f"{metric}{end}" for metric in metrics for end in ("", "_low", "_high")]]
+    cells = words.texts(parts, digits=2).set_axis(list(metrics), axis=1)
     out = results[[name for name in ("model", "by", "subgroup", "n") if name in results]].copy()
     for metric in metrics:
-        out[metric] = [cell(row, metric) for _, row in results.iterrows()]
+        out[metric] = cells[metric]
         if metric == "accuracy" and "accuracy_mean" in results:
             spread = zip(results["accuracy_mean"], results["accuracy_sd"], strict=True)
             out["accuracy over folds"] = [f"{mean:.2f} ± {sd:.2f}" if np.isfinite(sd) else "–" for mean, sd in spread]

@@ -209,9 +209,9 @@ def affine_alignment(volume, affine, start, extracted):
         masked = "-gm region"
         images["region"] = to_sitk(ndimage.binary_dilation(mask).astype(np.float32), grid)
     command = f"-a -i fixed moving {masked} -ia start -dof 12 -n 20 -m NCC 2x2x2 -o result"
-    flip = np.eye(4) if leans_right(volume) else MIRROR
-    smooth = ndimage.gaussian_filter(volume, 0.8)
-    whole, affine = (smooth, affine) if leans_right(volume) else _mirrored(smooth, affine)
+    flip, whole = np.eye(4), ndimage.gaussian_filter(volume, 0.8)
+    if not leans_right(volume):
+        flip, (whole, affine) = MIRROR, _mirrored(whole, affine)
     half = to_sitk(np.ascontiguousarray(whole[::2, ::2, ::2]), affine @ np.diag([2, 2, 2, 1.0]))
     found = _greedy(command, {"start": flip @ start @ flip}, **images, moving=half, result=None)["result"]
     return flip @ np.array(found) @ flip

@@ -197,7 +197,7 @@ class Run:
         self.state.backend.dump()
         self.failed(name).unlink(missing_ok=True)
         (self.folder / name).mkdir(parents=True, exist_ok=True)
-        following = next((later for later in list(self.steps.values()) if later.name > name), None)
+        following = next((later for other, later in self.steps.items() if other > name), None)
         try:
             with ProgressLine(label) as line, self.kernels.take(following and following.modules) as kernel:
                 arguments = {"kernel": kernel, "cwd": self.root, "output_path": self.executed(name)}

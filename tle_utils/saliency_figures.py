@@ -10,20 +10,17 @@ from matplotlib import pyplot as plt
 from nilearn import plotting
 from plotly.subplots import make_subplots
 
-from tle_utils import brains, saliency_scores
+from tle_utils import brains, saliency_scores, words
 
-METHOD_NAMES = {
-    "gradcam": "Grad-CAM",
-    "gradcam++": "Grad-CAM++",
-    "smoothgrad": "SmoothGrad",
-    "integrated_gradients": "Integrated gradients",
-    "occlusion": "Occlusion",
-    "deviation": "deviation alone",
-}
 # Okabe and Ito's palette, one colour a method.
-METHOD_COLOURS = dict(
-    zip(METHOD_NAMES, ["#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#009E73", "#7f7f7f"], strict=True)
-)
+METHOD_COLOURS = {
+    "gradcam": "#0072B2",
+    "gradcam++": "#56B4E9",
+    "smoothgrad": "#E69F00",
+    "integrated_gradients": "#D55E00",
+    "occlusion": "#009E73",
+    "deviation": "#7f7f7f",
+}
 
 
 def kind_name(method, layer, unfit=()):
@@ -41,7 +38,7 @@ def kind_name(method, layer, unfit=()):
     str
         Like ``"Grad-CAM, conv_3 (unfit)"``.
     """
-    name = METHOD_NAMES[method] + (f", {layer}" if layer.startswith("conv") else "")
+    name = words.word(method) + (f", {layer}" if layer.startswith("conv") else "")
     return name + " (unfit)" * ((method, layer) in unfit)
 
 
