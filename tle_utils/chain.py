@@ -1,63 +1,13 @@
 """The notebooks of the chain: their order, what each needs and what its result is made from."""
 
-import ast
 import csv
-import functools
-import hashlib
-import json
-from pathlib import Path
 
 from tle_utils.errors import TLEError
+from tle_utils.fingerprints import code_of, digest
 from tle_utils.manifest import project_root
 from tle_utils.parameters import closest, read_notebook
 
 FIRST = "01_preprocessing"
-PACKAGE = Path(__file__).parent
-
-
-def sha256(path):
-    """Checksum of a file (str)."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def digest(content):
-    """Checksum of anything JSON can hold (str)."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _imported(source):
-    """Modules of tle_utils that Python code imports anywhere in it; lines of IPython magic are skipped."""
-    lines = ["" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines()]
-    names = set()
-    for node in ast.walk(ast.parse("\n".join(lines))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    parts = [name.split(".") for name in names]
-    return {part[1] for part in parts if part[0] == "tle_utils" and (PACKAGE / f"{''.join(part[1:2])}.py").is_file()}
-
-
-@functools.cache
-def _module(name):
-    """Modules that a module imports, and checksums of it and of the tables it names."""
-    source = (PACKAGE / f"{name}.py").read_text(encoding="utf-8")
-    tables = [path for path in PACKAGE.iterdir() if path.suffix in {".tsv", ".yaml"} and path.name in source]
-    own = {f"tle_utils/{name}.py": digest(ast.dump(ast.parse(source)))}
-    return _imported(source), own | {f"tle_utils/{path.name}": sha256(path) for path in tables}
-
-
-def _code_files(sources):
-    """Checksums of the modules that code cells import, directly or through others."""
-    todo, seen, found = {"__init__"}.union(*map(_imported, sources)), set(), {}
-    while todo:
-        name = todo.pop()
-        seen.add(name)
-        imported, checksums = _module(name)
-        found |= checksums
-        todo |= imported - seen
-    return found
 
 
 class Step:
@@ -92,7 +42,7 @@ class Step:
                 raise TLEError(f"{path.name}: needs '{name}', which does not come before it; {closest(name, earlier)}")
         cells = [(cell["cell_type"], cell["source"]) for cell in notebook["cells"]]
         try:
-            code = _code_files([source for kind, source in cells if kind == "code" and not source.startswith("%%")])
+            code = code_of([source for kind, source in cells if kind == "code" and not source.startswith("%%")])
         except SyntaxError as error:
             raise TLEError(f"{path.name}: '{(error.text or '').strip()}' is not Python ({error.msg})") from error
         self.content = {"its cells": digest(cells)} | code

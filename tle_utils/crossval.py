@@ -2,11 +2,9 @@
 
 import functools
 import hashlib
-import inspect
 import json
 import os
 import zipfile
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +12,9 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from tle_utils import models, slices
+from tle_utils import slices
 from tle_utils.errors import TLEError
+from tle_utils.fingerprints import code_version
 from tle_utils.parallel import run_parallel
 from tle_utils.predictions import CLASSES, assert_no_leak, fold_rows, refuse_twice
 from tle_utils.training import build_network, fold_inputs, train_fold
@@ -95,13 +94,6 @@ def make_folds(participants, n_splits, *, seed, n_repeats=1, validation_fraction
     return folds
 
 
-@functools.cache
-def code_version(*sources):
-    """Checksum of the source of modules or functions and of the versions of Keras and TensorFlow (str)."""
-    source = "".join(map(inspect.getsource, sources))
-    return hashlib.sha256((source + version("keras") + version("tensorflow")).encode()).hexdigest()
-
-
 def fold_key(x, groups, fold, settings, seed, code):
     """Checksum of all that the training of a fold depends on.
 
@@ -118,7 +110,7 @@ def fold_key(x, groups, fold, settings, seed, code):
     seed : int
         Seed of the training.
     code : str
-        From `code_version`.
+        From `fingerprints.code_version`.
 
     Returns
     -------
@@ -160,7 +152,7 @@ def kept_fold(path, key, train):
 
 def _cached_fold(job):
     x, groups, classes, fold, training, seed, path = job
-    code = code_version(models, slices, inspect.getmodule(train_fold))
+    code = code_version("tle_utils.training", "keras", "tensorflow")
     key = fold_key(x, groups, fold, training, seed, code)
     return kept_fold(path, key, lambda: train_fold(x, groups, classes, fold, training, seed))
 

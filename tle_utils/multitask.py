@@ -1,15 +1,15 @@
 """One trunk, two questions: patient or control, and which side; with the options that chapter 06 adds one by one."""
 
 import functools
-import inspect
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedKFold
 
-from tle_utils import crossval, models, slices
+from tle_utils import crossval, slices
 from tle_utils.errors import TLEError
+from tle_utils.fingerprints import code_version
 from tle_utils.models import keras
 from tle_utils.multitask_network import HEADS, Options, build, joint, new_network
 from tle_utils.parallel import run_parallel
@@ -263,7 +263,7 @@ def predict(stored, x):
 
 def _cached_fold(job):
     x, groups, fold, options, seed, path = job
-    code = crossval.code_version(inspect.getmodule(_fit), inspect.getmodule(Options), models, slices)
+    code = code_version("tle_utils.multitask", "keras", "tensorflow")
     key = crossval.fold_key(x, groups, fold, options, seed, code)
     return crossval.kept_fold(path, key, lambda: train_fold(x, groups, fold, options, seed))
 

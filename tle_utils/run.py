@@ -19,8 +19,9 @@ from doit.dependency import DatabaseException, Dependency, JsonDB
 from doit.task import Task
 
 from tle_utils import parallel, provenance
-from tle_utils.chain import FIRST, chain, digest, left_out, sha256
+from tle_utils.chain import FIRST, chain, left_out
 from tle_utils.errors import TLEError
+from tle_utils.fingerprints import digest, sha256
 from tle_utils.manifest import load_manifest, project_root
 from tle_utils.parameters import resolve, run_folder
 
@@ -195,6 +196,10 @@ class Run:
         task, step, start = self._task(name), self.steps[name], time.monotonic()
         self.state.remove(name)
         self.state.backend.dump()
+        inputs = self._inputs(name)
+        self.state.save_success(
+            task
+        )  # what it reads as it is now; what is edited while it runs is newer than its result
         self.failed(name).unlink(missing_ok=True)
         (self.folder / name).mkdir(parents=True, exist_ok=True)
         following = next((later for other, later in self.steps.items() if other > name), None)
@@ -202,19 +207,21 @@ class Run:
             with ProgressLine(label) as line, self.kernels.take(following and following.modules) as kernel:
                 arguments = {"kernel": kernel, "cwd": self.root, "output_path": self.executed(name)}
                 notebook = execute(step.path, self.parameters[name], line, **arguments)
-        except NotebookFailed as error:
-            write_atomic(self.failed(name), nbformat.writes(error.notebook))
+        except BaseException as error:
+            self.state.remove(name)
+            if isinstance(error, NotebookFailed):
+                write_atomic(self.failed(name), nbformat.writes(error.notebook))
             raise
         files = self._results(name)
         _write_json(self.outputs(name), {"files": files})
         write_atomic(self.executed(name), nbformat.writes(notebook))
-        task.values = {
-            "inputs": self._inputs(name),
+        values = {
+            "inputs": inputs,
             "stamps": {entry["path"]: _stamp(self.folder / name / entry["path"]) for entry in files},
             "seconds": round(time.monotonic() - start, 1),
             "finished": _now(),
         }
-        self.state.save_success(task)
+        self.state.backend.set(name, "_values_:", values)
         self.state.backend.dump()
 
     def _results(self, name):

@@ -1,8 +1,6 @@
 """Importance maps of every participant by the networks that never saw them, computed once and kept on disk."""
 
-import functools
 import hashlib
-import inspect
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +10,7 @@ import pandas as pd
 from scipy import ndimage
 
 from tle_utils import attribution, crossval
+from tle_utils.fingerprints import code_version
 from tle_utils.parallel import run_parallel
 
 
@@ -100,23 +99,12 @@ class Maps:
         return np.concatenate(parts)
 
 
-@functools.cache
-def _code_version():
-    source = (
-        inspect.getsource(attribution)
-        + inspect.getsource(open_fold)
-        + inspect.getsource(_normal)
-        + inspect.getsource(_explain_fold)
-    )
-    return hashlib.sha256(source.encode()).hexdigest()
-
-
 def _explain_fold(job):
     x, groups, classes, fold, network, folder, cache, methods, target, codes = job
     stored = crossval.read_fold(crossval.fold_path(folder, fold)) or {}
     files = {m: Path(cache) / f"{network}_repeat-{fold.repeat}_fold-{fold.fold:02d}_{m}.npz" for m in methods}
     explained = codes[fold.test] if codes is not None else stored["p_test"].argmax(axis=1) if stored else None
-    text = [_code_version(), str(stored.get("key")), target, str(explained)]
+    text = [code_version("tle_utils.saliency", "keras", "tensorflow"), str(stored.get("key")), target, str(explained)]
     key = hashlib.sha256("\n".join(text).encode()).hexdigest()
     missing = [m for m in methods if str((crossval.read_fold(files[m]) or {}).get("key")) != key]
     if missing:

@@ -96,6 +96,21 @@ def test_only_what_is_out_of_date_runs(project, capsys):
 
 
 @pytest.mark.chain
+def test_data_edited_while_a_notebook_runs_make_it_out_of_date(project, capsys):
+    labels = "labels: [{group: left, when: {side: [L]}}, {group: control}]"
+    (project / "data_manifest.yaml").write_text(f"cohorts: {{mine: {{kind: derivatives, path: maps, {labels}}}}}\n")
+    (project / "maps").mkdir()
+    (project / "maps" / "participants.tsv").write_text("participant_id\tside\nsub-01\tL\nsub-02\tn/a\n")
+    for name in ("sub-01", "sub-02"):
+        (project / "maps" / f"mwp1{name}.nii").write_bytes(b"map")
+    edit = "\nfrom pathlib import Path\nPath('maps/mwp1sub-01.nii').write_bytes(b'newer')"
+    write_notebook(project, "01_preprocessing", "", f'(p.result_dir / "maps.txt").write_text("5"){edit}')
+    assert main(["run", "--cohort", "mine"]) == 0
+    assert main(["status", "--cohort", "mine"]) == 0
+    assert "maps/mwp1sub-01.nii changed" in capsys.readouterr().out
+
+
+@pytest.mark.chain
 def test_maps_of_another_cohort_that_came_later_are_noticed(project, capsys):
     """A reader who makes real brains after the phantoms expects them on the page that tests on them."""
     other = "external: Optional[str] = None"
