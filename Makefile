@@ -5,7 +5,7 @@ PYTHON ?= $(shell command -v python3.12 >/dev/null 2>&1 && python3.12 -c '' 2>/d
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: book test lint lab lock clean
+.PHONY: book test lint lab benchmark lock clean
 
 # Exit status 3: all done, but some participants were left out and named.
 book: $(VENV)/installed
@@ -25,6 +25,11 @@ lint: $(VENV)/installed
 
 lab: $(VENV)/installed
 	$(BIN)/jupyter lab --notebook-dir notebooks
+
+# Speed and quality beside their targets, on the real scans of TLE_SHARED_DATA and on phantoms.
+benchmark: $(VENV)/installed
+	$(BIN)/python -m benchmarks preprocessing --workers $(WORKERS)
+	$(BIN)/python -m benchmarks training --workers $(WORKERS)
 
 # Resolve the dependencies anew; needs uv.
 lock:

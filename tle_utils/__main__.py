@@ -1,10 +1,10 @@
-"""Command line: ``python -m tle_utils run|fetch|book|status|benchmark``."""
+"""Command line: ``python -m tle_utils run|fetch|book|status``."""
 
 import argparse
 import os
 import sys
 
-from tle_utils.errors import TLEError
+from tle_utils.base.errors import TLEError
 
 
 class _Parser(argparse.ArgumentParser):
@@ -13,56 +13,37 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _run(args):
-    from tle_utils.run import run_chain
+    from tle_utils.book.run import run_chain
 
     return run_chain(args.profile, args.cohort, args.set, args.workers, args.scheduler)
 
 
 def _fetch(args):
-    from tle_utils.download import fetch
+    from tle_utils.cohorts.download import fetch
 
     fetch(args.name, only=args.only, limit=args.limit, mirror=args.mirror)
     return 0
 
 
 def _book(args):
-    from tle_utils.staging import build_book
+    from tle_utils.book.build import build_book
 
     return build_book(args.profile, args.cohort, args.single)
 
 
 def _status(args):
-    from tle_utils.run import status_lines
+    from tle_utils.book.run import status_lines
 
     print("\n".join(status_lines(args.profile, args.cohort, args.set)))
     return 0
 
 
-def _benchmark_preprocessing(args):
-    from tle_utils.preprocessing_benchmark import benchmark_preprocessing
-
-    return benchmark_preprocessing(args.only, args.n, args.workers, args.ants_python)
-
-
-def _benchmark_training(args):
-    from tle_utils.training_benchmark import benchmark_training
-
-    return benchmark_training(args.only, args.n, args.epochs, args.workers, args.torch_python)
-
-
-def _positive(text):
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
-
-
 def _parser():
     parser = _Parser(prog="python -m tle_utils", description="Run the notebooks, fetch the data, build the book.")
-    commands = parser.add_subparsers(required=True, metavar="run | fetch | book | status | benchmark")
+    commands = parser.add_subparsers(required=True, metavar="run | fetch | book | status")
 
-    def command(name, function, text, group=commands):
-        added = group.add_parser(name, help=text, description=text)
+    def command(name, function, text):
+        added = commands.add_parser(name, help=text, description=text)
         added.set_defaults(function=function)
         return added
 
@@ -85,25 +66,6 @@ def _parser():
     fetch.add_argument("--only", help="table or images: only this part")
     fetch.add_argument("--limit", type=int, help="only the first N scans")
     fetch.add_argument("--mirror", help="web address or folder to take the files from")
-    benchmark = command("benchmark", None, "Measure speed and quality and compare them with their targets.")
-    tables = benchmark.add_subparsers(required=True, metavar="preprocessing | training")
-    text = "Preprocessing on the real scans of TLE_SHARED_DATA, a row a target."
-    preprocessing = command("preprocessing", _benchmark_preprocessing, text, tables)
-    preprocessing.add_argument(
-        "--n", type=_positive, default=8, help="scans of the rows that measure time (default: 8)"
-    )
-    text = "interpreter of an environment with antspyx, for the row that compares with ANTs (default: this one)"
-    preprocessing.add_argument("--ants-python", metavar="PATH", help=text)
-    text = "Training on phantoms made on the spot, against plain PyTorch and Keras, a row a target."
-    training = command("training", _benchmark_training, text, tables)
-    training.add_argument("--n", type=_positive, default=40, help="participants a class (default: 40)")
-    training.add_argument("--epochs", type=_positive, default=25, help="epochs a fold of ten (default: 25)")
-    text = "interpreter of an environment with torch and numpy, for the row that compares with PyTorch (default: this)"
-    training.add_argument("--torch-python", metavar="PATH", help=text)
-    for added in (preprocessing, training):
-        text = "only this row; may be given more than once"
-        added.add_argument("--only", action="append", default=[], metavar="ROW", help=text)
-        added.add_argument("--workers", type=_positive, default=2, help="processes side by side (default: 2)")
     return parser
 
 

@@ -71,7 +71,7 @@ CHAPTERS = {
     "03_lateralization_baseline": [FIGURE, BOXES, HEATMAP, PANELS, SLIDER],
     "04_deep_model": [
         FIGURE,
-        "from tle_utils.bookext import glue_figure\nglue_figure('headline-figure', fig, display=False)",
+        "from tle_utils.book.sphinx_outputs import glue_figure\nglue_figure('headline-figure', fig, display=False)",
     ],
     "05_saliency_maps": [BRAIN, STATIC, VIEW],
     "06_multitask_model": [FIGURE, BOXES],

@@ -8,12 +8,12 @@ import pytest
 import yaml
 from project import ROOT
 
-from tle_utils import models
-from tle_utils.chain import chain
-from tle_utils.cohort import load_cohort
-from tle_utils.manifest import load_manifest
-from tle_utils.parameters import resolve
-from tle_utils.staging import _pages
+from tle_utils.book.build import _pages
+from tle_utils.book.chain import chain
+from tle_utils.book.parameters import resolve
+from tle_utils.cohorts.manifest import load_manifest
+from tle_utils.cohorts.participants import load_cohort
+from tle_utils.models import networks
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -80,9 +80,9 @@ def test_a_new_cohort_is_read_as_its_block_says(tmp_path, page):
 def test_a_new_network_has_the_counts_of_its_plan(monkeypatch):
     block = re.search(r"```python\n(.*?)```", recipe("A new network"), re.DOTALL)[1]
     for name, plan in eval("{" + block + "}").items():
-        monkeypatch.setitem(models.NETWORKS, name, plan)
-        network = models.build(name, plan["n_classes"])
-        assert models.parameter_counts(network) == models.published_counts(name)
+        monkeypatch.setitem(networks.NETWORKS, name, plan)
+        network = networks.build(name, plan["n_classes"])
+        assert networks.parameter_counts(network) == networks.published_counts(name)
 
 
 def test_pre_commit_checks_what_make_lint_checks():

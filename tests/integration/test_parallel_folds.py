@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tle_utils import crossval, multitask, slices
-from tle_utils.predictions import CLASSES
-from tle_utils.training import Training
+from tle_utils.imaging import slices
+from tle_utils.models import crossval, multitask
+from tle_utils.models.predictions import CLASSES
+from tle_utils.models.training import Training
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,9 @@ def test_single_task_net(people, tmp_path):
 
 
 def test_multitask_net(people, tmp_path):
-    options = multitask.Options(max_epochs=2, members=2, flip=True, standardise=True)
+    options = multitask.MultitaskOptions(max_epochs=2, members=2, flip=True, standardise=True)
     inputs = noise(people, slices.POOLED_SHAPE), people, crossval.make_folds(people, 3, seed=0), options
-    tables = [multitask.cross_validate(*inputs, folder=tmp_path / str(w), seed=0, workers=w)[0] for w in (1, 2)]
+    tables = [
+        multitask.cross_validate_multitask(*inputs, folder=tmp_path / str(w), seed=0, workers=w)[0] for w in (1, 2)
+    ]
     pd.testing.assert_frame_equal(*tables)

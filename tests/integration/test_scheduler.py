@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tle_utils import crossval, parallel, phantom
 from tle_utils.__main__ import main
-from tle_utils.errors import TLEError
-from tle_utils.predictions import CLASSES
-from tle_utils.training import Training
+from tle_utils.base import parallel
+from tle_utils.base.errors import TLEError
+from tle_utils.models import crossval
+from tle_utils.models.predictions import CLASSES
+from tle_utils.models.training import Training
+from tle_utils.phantom import maps
 
 LOOPBACK = "127.0.0.1"
 COHORT = {"n_control": 2, "n_left": 2, "n_right": 1, "seed": 0}
@@ -77,8 +79,8 @@ def losing_one(cluster, monkeypatch):
 
 def test_maps_are_the_same_after_the_death_of_a_worker(losing_one, tmp_path):
     total, folder = 5, tmp_path / "cluster"
-    table = losing_one(lambda: phantom.make_phantom(folder, **COHORT), folder, "sub-*.nii.gz", total)
-    serial = phantom.make_phantom(tmp_path / "serial", **COHORT)
+    table = losing_one(lambda: maps.make_phantom(folder, **COHORT), folder, "sub-*.nii.gz", total)
+    serial = maps.make_phantom(tmp_path / "serial", **COHORT)
     assert table["participant_id"].tolist() == serial["participant_id"].tolist()
     found = checksums(folder)
     assert sum(name.endswith(".nii.gz") for name in found) == total

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scans import save_scan
 
-from tle_utils import alignment, atlas, images, registration, segmentation
-from tle_utils.errors import TLEError
-from tle_utils.preprocessing import PreprocessingOptions, preprocess
+from tle_utils.base.errors import TLEError
+from tle_utils.imaging import atlas, images, registration, segmentation, transforms
+from tle_utils.imaging.preprocessing import PreprocessingOptions, preprocess
 
 QUICK = PreprocessingOptions(registration_mm=4)
 
@@ -66,6 +66,6 @@ def test_flipped_contrast_is_refused(tmp_path, monkeypatch):
     data, affine = template_brain()
     scan = save_scan(tmp_path / "scan.nii.gz", np.where(data > 0, 1500 - data, 0), affine)
     monkeypatch.setattr(segmentation, "_align_head", lambda *scan: affine @ np.linalg.inv(atlas.AFFINE))
-    monkeypatch.setattr(registration, "deform", lambda v, a, matrix, *_, **__: alignment.Alignment(matrix, ()))
+    monkeypatch.setattr(registration, "deform", lambda v, a, matrix, *_, **__: transforms.Alignment(matrix, ()))
     with pytest.raises(TLEError, match="give a T1w scan"):
         preprocess(scan, tmp_path / "out", "sub-01", QUICK)

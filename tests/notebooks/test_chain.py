@@ -24,7 +24,7 @@ CHAPTERS = [
     "06_multitask_model",
     "07_model_comparison",
     "08_new_patient",
-    "09_phantom_calibration",
+    "09_phantom_matching",
 ]
 
 

@@ -10,11 +10,11 @@ import psutil
 import pytest
 
 from tle_utils.__main__ import main
-from tle_utils.chain import chain
-from tle_utils.errors import TLEError
+from tle_utils.base.errors import TLEError
+from tle_utils.book.chain import chain
 
 PARAMETERS = 'profile: str = "demo"\ncohort: str = "phantom"\nseed: int = 0\nworkers: int = 2\n'
-CHECK = 'from tle_utils import parameters\n\np = parameters.check("{name}", globals())'
+CHECK = 'from tle_utils.base import require\nfrom tle_utils.book import check\n\np = check("{name}", globals())'
 
 
 def write_notebook(project, name, extra, cell, **said):
@@ -32,7 +32,7 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "notebooks" / "parameters").mkdir(parents=True)
     (tmp_path / "notebooks" / "parameters" / "demo.yaml").write_text("")
     write_notebook(tmp_path, "01_preprocessing", "n: int = 5", '(p.result_dir / "maps.txt").write_text(str(p.n))')
-    read = 'text = parameters.require(p.run_dir / "{0}/maps.txt", "{0}").read_text()\n'
+    read = 'text = require(p.run_dir / "{0}/maps.txt", "{0}").read_text()\n'
     leave = '(p.result_dir / "maps.txt").write_text(text + "!")'
     write_notebook(tmp_path, "02_replication", "max_epochs: int = 5", read.format("01_preprocessing") + leave)
     needs = ["02_replication"]
@@ -137,9 +137,9 @@ def test_maps_of_another_cohort_that_came_later_are_noticed(project, capsys):
         ("x = 1\\n1 / 0", 1, "02_replication, cell 3 (x = 1): ZeroDivisionError: division by zero"),
         ("import os\\nos._exit(0)", 1, "02_replication, cell 3 (import os): the kernel died"),
         (
-            "parameters.require(p.run_dir / 'x', '01_preprocessing')",
+            "require(p.run_dir / 'x', '01_preprocessing')",
             2,
-            "02_replication, cell 3 (parameters.require(p.run_dir / 'x', '01_preprocessing')): "
+            "02_replication, cell 3 (require(p.run_dir / 'x', '01_preprocessing')): "
             "runs/demo-phantom/x is missing: run notebook 01_preprocessing first",
         ),
     ],
@@ -232,10 +232,10 @@ def test_needs_must_name_an_earlier_notebook(project):
 
 
 def test_a_notebook_depends_on_the_code_it_imports_and_on_nothing_else(project):
-    write_notebook(project, "05_code", "", "%matplotlib inline\nfrom tle_utils.atlas import regions")
+    write_notebook(project, "05_code", "", "%matplotlib inline\nfrom tle_utils.imaging.atlas import regions")
     content = chain()["05_code"].content
-    assert {"tle_utils/atlas.py", "tle_utils/parameters.py", "tle_utils/errors.py"} <= set(content)
-    assert "tle_utils/run.py" not in content and "tle_utils/phantom.py" not in content
+    assert {"tle_utils/imaging/atlas.py", "tle_utils/book/parameters.py", "tle_utils/base/errors.py"} <= set(content)
+    assert "tle_utils/book/run.py" not in content and "tle_utils/phantom/maps.py" not in content
 
 
 def test_a_run_with_nothing_to_do_loads_no_heavy_package(project):

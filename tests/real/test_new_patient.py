@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from project import copy_project, shared_data
 
-from tle_utils import atlas, ensemble, model_card, norms, phantom, regional
-from tle_utils.likeness import Likeness
+from tle_utils.imaging import atlas, regions
+from tle_utils.models import regional
+from tle_utils.patient import model_card, model_store, norms
+from tle_utils.patient.out_of_distribution import TrainingMaps
+from tle_utils.phantom import maps
 
 DATA = shared_data()
 HEAD = DATA / "labelled" / "epilepsy_head"
@@ -26,8 +29,8 @@ pytestmark = [
 def project(tmp_path_factory):
     """A copy of the project with a model of all regions, trained on phantoms, that takes any map for its own kind."""
     folder = copy_project(tmp_path_factory.mktemp("new"))
-    table = phantom.make_phantom(tmp_path_factory.mktemp("maps"), n_control=16, n_left=8, n_right=8, seed=0, workers=2)
-    volumes, groups = regional.regional_volumes(table["image"], workers=2), table["group"].to_numpy(str)
+    table = maps.make_phantom(tmp_path_factory.mktemp("maps"), n_control=16, n_left=8, n_right=8, seed=0, workers=2)
+    volumes, groups = regions.read_regional_volumes(table["image"], workers=2), table["group"].to_numpy(str)
     people = table[["age", "sex", "head_size_ml"]]
     card = model_card.ModelCard(
         name="",
@@ -47,13 +50,13 @@ def project(tmp_path_factory):
         out_of_fold=(),
         calibration={"expected_calibration_error": 0.1, "brier": 0.5, "bins": 5, "n": 32},
         conformal=({"coverage": 0.9, "threshold": 0.8, "n": 32},),
-        norms=norms.fit(volumes, people, groups),
-        likeness=Likeness(n=0, mean={}, sd={}),
+        norms=norms.fit_norms(volumes, people, groups),
+        likeness=TrainingMaps(n=0, mean={}, sd={}),
     )
-    fold = ensemble.FoldModel(
-        {"regional": regional.train_fold(volumes, groups, np.arange(len(groups)))}, {"regional": 1.0, "joint": 1.0}
+    fold = model_store.FoldModel(
+        {"regional": regional.train_regions(volumes, groups, np.arange(len(groups)))}, {"regional": 1.0, "joint": 1.0}
     )
-    ensemble.write_models(folder / "runs/demo-phantom/models", name="all regions", folds=[fold], card=card)
+    model_store.write_models(folder / "runs/demo-phantom/models", name="all regions", folds=[fold], card=card)
     return folder
 
 

@@ -9,8 +9,8 @@ import pytest
 from nibabel import affines
 from scipy import ndimage
 
-from tle_utils import phantom
-from tle_utils.errors import TLEError
+from tle_utils.base.errors import TLEError
+from tle_utils.phantom import planting
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / os.environ.get("TLE_SHARED_DATA", "../shared/data") / "labelled" / "epilepsy_head"
@@ -33,7 +33,7 @@ def test_loss_is_where_it_was_planted(head, side, effect):
     t1w, labels = head
     body = np.asarray(labels.dataobj) == LABELS[side]
     mask = nib.Nifti1Image(body.astype(np.uint8), labels.affine)
-    planted, truth = phantom.plant_atrophy(t1w, side, effect, hippocampus=mask)
+    planted, truth = planting.plant_atrophy(t1w, side, effect, hippocampus=mask)
     before, after = t1w.get_fdata(), planted.get_fdata()
     changed = before != after
     assert planted.shape == t1w.shape and np.allclose(planted.affine, t1w.affine)
@@ -53,4 +53,4 @@ def test_the_other_sides_mask_is_refused(head):
     t1w, labels = head
     mask = nib.Nifti1Image((np.asarray(labels.dataobj) == LABELS["right"]).astype(np.uint8), labels.affine)
     with pytest.raises(TLEError, match="not on the left side"):
-        phantom.plant_atrophy(t1w, "left", 0.3, hippocampus=mask)
+        planting.plant_atrophy(t1w, "left", 0.3, hippocampus=mask)

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from project import shared_data
 
-from tle_utils import atlas
 from tle_utils import preprocessing_benchmark as benchmark
-from tle_utils.preprocessing import labels_to_native, preprocess
+from tle_utils.imaging import atlas
+from tle_utils.imaging.preprocessing import labels_to_native, preprocess
 
 DATA = shared_data()
 HEAD = DATA / "labelled" / "epilepsy_head"

@@ -1,0 +1,85 @@
+import json
+
+import nbformat
+import pytest
+
+from tle_utils.__main__ import main
+from tle_utils.book.build import run_card, stage
+from tle_utils.book.run import Run
+
+CARD = {
+    "profile": "demo",
+    "commit": "abc <script>",
+    "data": {"files": 0, "sha256": "00"},
+    "versions": {"numpy": "2"},
+    "notebooks": {
+        "01_preprocessing": {
+            "state": "done",
+            "seconds": 3.0,
+            "finished": "2026-01-01",
+            "outputs_sha256": "11",
+            "parameters": {"seed": 0, "site": "a|b & $c$"},
+        }
+    },
+}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    (tmp_path / "data_manifest.yaml").write_text("cohorts: {phantom: {kind: phantom}}\n")
+    for folder in ("notebooks/parameters", "book", "runs/demo-phantom/notebooks"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "notebooks" / "parameters" / "demo.yaml").write_text("")
+    cell = nbformat.v4.new_code_cell('profile: str = "demo"', metadata={"tags": ["parameters"]})
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "notebooks" / "01_preprocessing.ipynb")
+    toc = "format: jb-book\nroot: intro\nparts: [{chapters: [{file: 01_preprocessing}, {file: run_card}]}]\n"
+    (tmp_path / "book" / "_toc.yml").write_text(toc)
+    (tmp_path / "book" / "intro.md").write_text("# Intro\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_book_without_an_executed_notebook_names_it_and_the_command(project, capsys):
+    assert main(["book"]) == 2
+    assert capsys.readouterr().err == (
+        "tle_utils: chapter 01_preprocessing has no executed notebook (never run): "
+        "run python -m tle_utils run --profile demo --cohort phantom\n"
+    )
+    assert not (project / "_build").exists()
+
+
+def test_a_page_that_is_not_there_is_named(project, capsys):
+    (project / "book" / "intro.md").unlink()
+    assert main(["book"]) == 2
+    assert "book/_toc.yml names 'intro'" in capsys.readouterr().err
+
+
+def test_stage_takes_pages_the_run_card_and_notebooks_without_their_progress(project):
+    run = Run("demo", "phantom")
+    run.state.backend.set("01_preprocessing", "_values_:", {"inputs": {}})
+    run.state.backend.dump()
+    lines = [
+        "scans: 1/2, 9.0 s each, ends 10:00:00\n",
+        "scans: 2/2, 9.0 s each, took 0:18\n",
+        "lately: 3/4, he ends it\n",
+    ]
+    outputs = [nbformat.v4.new_output("stream", text=text) for text in ("".join(lines), lines[0])]
+    executed = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("prepare()", outputs=outputs)])
+    nbformat.write(executed, run.executed("01_preprocessing"))
+    (run.folder / "run.json").write_text(json.dumps(CARD))
+    source = stage("demo", "phantom")
+    assert sorted(path.name for path in source.iterdir()) == [
+        "01_preprocessing.ipynb",
+        "_toc.yml",
+        "intro.md",
+        "run.json",
+        "run_card.md",
+    ]
+    cell = nbformat.read(source / "01_preprocessing.ipynb", 4).cells[0]
+    assert [output.text for output in cell.outputs] == ["".join(lines[1:])]
+
+
+def test_run_card_escapes_what_it_shows():
+    page = run_card(CARD)
+    assert "&lt;script&gt;" in page and "<script>" not in page
+    assert "a|b &amp; $c$" in page and "2026-01-01" in page

@@ -1,0 +1,476 @@
+import io
+import os
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import openpyxl
+import pandas as pd
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tle_utils.base.errors import TLEError
+from tle_utils.cohorts.download import fetch
+from tle_utils.cohorts.manifest import load_manifest
+from tle_utils.cohorts.participants import _age, data_files, label_counts, load_cohort, load_table_only
+from tle_utils.cohorts.tables import read_table
+
+REPOSITORY = Path(__file__).parents[3]
+TABLE = "participants.tsv"
+LABELS = [
+    {"group": "control", "when": {"side": ["none"]}},
+    {"group": "left", "when": {"side": ["L", "left*"]}},
+    {"group": "right", "when": {"side": ["R", "right*"]}},
+    {"group": "exclude", "when": {"side": ["both"]}, "reason": "bilateral"},
+]
+
+
+class Lab:
+    """A made-up lab with its own manifest and folder."""
+
+    def __init__(self, root):
+        self.root, self.data = root, root / "data"
+        self.data.mkdir()
+        self.entry = {"kind": "bids", "path": "data", "labels": LABELS}
+
+    def table(self, text, name=TABLE):
+        (self.data / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+        return self
+
+    def scans(self, *names):
+        for name in names:
+            path = self.data / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"scan")
+        return self
+
+    def t1w(self, *labels):
+        return self.scans(*(f"sub-{label}/anat/sub-{label}_T1w.nii.gz" for label in labels))
+
+    def manifest(self):
+        (self.root / "data_manifest.yaml").write_text(yaml.safe_dump({"cohorts": {"lab": self.entry}}))
+        return load_manifest(self.root / "data_manifest.yaml")
+
+    def load(self):
+        return load_cohort("lab", self.manifest())
+
+    def refused(self):
+        with pytest.raises(TLEError) as error:
+            self.load()
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+
+@pytest.fixture
+def lab(tmp_path):
+    return Lab(tmp_path)
+
+
+GOOD = "participant_id\tside\tage\tsex\nsub-01\tnone\t30\tF\nsub-02\tL\t41.5\tmale\nsub-03\tright TLE\tn/a\t\n"
+
+
+def test_a_bids_folder_with_ten_lines_of_manifest(lab, capsys):
+    table = lab.table(GOOD).t1w("01", "02", "03").load()
+    assert list(table) == [
+        *("participant_id", "group", "age", "sex", "site", "mts", "hippocampus_left", "hippocampus_right"),
+        *("image", "image_kind"),
+    ]
+    assert table["participant_id"].tolist() == ["sub-01", "sub-02", "sub-03"]
+    assert table["group"].tolist() == ["control", "left", "right"]
+    assert table["sex"].tolist() == ["F", "M", ""]
+    np.testing.assert_array_equal(table["age"], [30, 41.5, np.nan])
+    assert table["mts"].isna().all()
+    assert table["mts"].dtype == "boolean"
+    assert set(table["image_kind"]) == {"t1w"}
+    assert all(Path(image).is_absolute() and Path(image).is_file() for image in table["image"])
+    assert capsys.readouterr().out == "lab: 1 control, 1 left, 1 right; left out: nobody\n"
+
+
+def test_example_block_in_the_manifest_works_as_it_stands(tmp_path):
+    """The block that the manifest's head shows a lab is a valid cohort and reads a table."""
+    head = (REPOSITORY / "data_manifest.yaml").read_text().split("\ncohorts:")[0]
+    block = head[head.index("#   my_lab:") :].replace("#   ", "  ").replace("/data/epilepsy", str(tmp_path))
+    assert len(block.splitlines()) <= 10
+    (tmp_path / "data_manifest.yaml").write_text("cohorts:\n" + block)
+    rows = ["p1\t20\tF\tA\thealthy\tn/a", "p2\t30\tM\tB\tTLE\tL", "p3\t40\tM\tB\tTLE\tright", "p4\t40\tM\tB\tTLE\tboth"]
+    Path(tmp_path, TABLE).write_text("\n".join(["participant_id\tage\tgender\tscanner\tdiagnosis\tside", *rows]))
+    for label in ("p1", "p2", "p3", "p4"):
+        scan = tmp_path / f"sub-{label}/anat/sub-{label}_T1w.nii.gz"
+        scan.parent.mkdir(parents=True)
+        scan.touch()
+    table = load_cohort("my_lab", load_manifest(tmp_path / "data_manifest.yaml"))
+    assert table["group"].tolist() == ["control", "left", "right"]
+    assert table["site"].tolist() == ["A", "B", "B"]
+
+
+def test_counts_of_each_class_and_of_those_left_out(lab, capsys):
+    rows = "".join(f"sub-{i}\t{side}\n" for i, side in enumerate(["none", "L", "L", "R", "both", "both", "?"]))
+    table = lab.table("participant_id\tside\n" + rows).t1w(*"0123456").load()
+    counts = label_counts(table).set_index(["group", "reason"])["n"].to_dict()
+    assert counts == {
+        ("control", ""): 1,
+        ("left", ""): 2,
+        ("right", ""): 1,
+        ("exclude", "bilateral"): 2,
+        ("exclude", "no label rule fits"): 1,
+    }
+    out = capsys.readouterr().out
+    assert "participants.tsv: row 8: no label rule fits (side = ?); left out" in out
+    assert "lab: 1 control, 2 left, 1 right; left out: 2 bilateral, 1 no label rule fits" in out
+
+
+def test_first_session_first_run_is_taken_and_said(lab, capsys):
+    names = ["ses-10/anat/sub-01_ses-10", "ses-2/anat/sub-01_ses-2_run-2", "ses-2/anat/sub-01_ses-2_run-1"]
+    lab.scans(*(f"sub-01/{name}_T1w.nii.gz" for name in names), "derivatives/x/sub-01/anat/sub-01_T1w.nii.gz")
+    table = lab.table(GOOD).t1w("02", "03").load()
+    assert table["image"][0].endswith("sub-01_ses-2_run-1_T1w.nii.gz")
+    assert "lab: several scans, the first session and run is taken: sub-01_ses-2_run-1_T1w" in (capsys.readouterr().out)
+    lab.entry["images"] = "sub-*/ses-10/anat/*_T1w.nii.gz"
+    assert [Path(image).name for image in lab.load()["image"]] == ["sub-01_ses-10_T1w.nii.gz"]
+
+
+def test_scans_without_row_and_rows_without_scan_are_named(lab, capsys):
+    table = lab.table(GOOD).t1w("01", "02", "99").load()
+    out = capsys.readouterr().out
+    assert table["participant_id"].tolist() == ["sub-01", "sub-02"]
+    assert "participants.tsv: no row for these scans, left out: sub-99_T1w.nii.gz" in out
+    assert "lab: rows without a scan, left out: participants.tsv row 4" in out
+    assert table.attrs["excluded"] == [{"participant_id": "sub-03", "reason": "no scan"}]
+
+
+def test_leading_zeros_lost_in_a_spreadsheet_still_join(lab):
+    table = lab.table("participant_id\tside\n1\tnone\n2.0\tL\n").t1w("00001", "00020").load()
+    assert table["participant_id"].tolist() == ["sub-00001", "sub-00020"]
+
+
+def test_labels_that_differ_only_in_zeros_are_refused(lab):
+    assert "sub-1 and sub-01 differ only in leading zeros" in lab.table(GOOD).t1w("01", "1").refused()
+
+
+def test_a_broken_link_is_not_a_scan(lab, capsys):
+    lab.table(GOOD).t1w("01", "02")
+    link = lab.data / "sub-03/anat/sub-03_T1w.nii.gz"
+    link.parent.mkdir(parents=True)
+    link.symlink_to("nowhere")
+    assert len(lab.load()) == 2
+    assert "links to files that are not there, left out: sub-03_T1w.nii.gz" in capsys.readouterr().out
+
+
+def test_the_same_row_twice_counts_once_and_two_different_rows_are_refused(lab, capsys):
+    table = lab.table(GOOD + "sub-01\tnone\t30\tF\n").t1w("01", "02", "03").load()
+    assert len(table) == 3
+    assert "sub-01 stands twice (participants.tsv row 2, participants.tsv row 5), the same" in capsys.readouterr().out
+    message = lab.table(GOOD + "sub-01\tR\t30\tF\n").refused()
+    assert message.startswith("participants.tsv: sub-01 stands twice (participants.tsv row 2, participants.tsv row 5)")
+    assert "with different side: keep one row" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "participants.tsv: is empty"),
+        ("\n \n\t\t\n", "participants.tsv: is empty"),
+        ("participant_id\tside\n\n", "has a header but no rows"),
+        ("participant_id\tsex\nsub-01\tF\n", r"participants.tsv: no column 'side', which data_manifest.yaml names"),
+        ("id\tside\nsub-01\tL\n", "no column 'participant_id'"),
+        ("participant_id\tside\tside\nsub-01\tL\tL\n", "row 1: column side stands twice"),
+        ("participant_id\tside\nsub-01\n", "row 2 has 1 columns, the header has 2"),
+        ('participant_id\tside\nsub-01\t"L\n', "row 2: unexpected end of data: check its quotation marks"),
+        (b"participant_id\tside\nsub-01\t\x00\n", "not a text table"),
+        (b"\xd0\xcf\x11\xe0old excel", "an old Excel file"),
+        (b"PK\x03\x04broken", "not a readable XLSX"),
+        ("participant_id\tside\nsub-01\tboth\n", "nobody is left of 1 rows (bilateral)"),
+    ],
+)
+def test_a_bad_table_is_one_line_with_file_and_row(lab, text, said):
+    message = lab.table(text).t1w("01").refused()
+    assert said in message, message
+
+
+def test_missing_folder_and_missing_table_are_named(lab):
+    assert "participants.tsv: cannot be read" in lab.t1w("01").refused()
+    lab.table(GOOD).entry["path"] = "elsewhere"
+    assert lab.refused() == "lab: folder elsewhere not found: set cohorts.lab.path in data_manifest.yaml"
+
+
+def test_column_named_in_the_manifest_must_exist(lab):
+    lab.table(GOOD).entry["columns"] = {"age": "Alter"}
+    assert "no column 'Alter'" in lab.refused()
+
+
+def test_rows_without_id_are_named(lab, capsys):
+    table = lab.table(GOOD + "\tL\t30\tF\nn/a\tL\t30\tF\n").t1w("01", "02", "03").load()
+    assert len(table) == 3
+    assert "participants.tsv: rows 5, 6: no participant id; left out" in capsys.readouterr().out
+
+
+def test_unreadable_numbers_are_named_and_left_empty(lab, capsys):
+    head = "participant_id\tside\tage\tsex\thippocampus_left\n"
+    table = lab.table(head + "sub-01\tL\tthirty\tX\t-1\nsub-02\tR\t200\tf\t2,5\n").t1w("01", "02").load()
+    out = capsys.readouterr().out
+    assert "age: not readable, left empty: participants.tsv row 2 ('thirty'), participants.tsv row 3 ('200')" in out
+    assert "sex: not readable, left empty: participants.tsv row 2 ('X')" in out
+    assert "hippocampus_left: not readable, left empty: participants.tsv row 2 ('-1')" in out
+    np.testing.assert_array_equal(table["hippocampus_left"], [np.nan, 2.5])
+    assert table["sex"].tolist() == ["", "F"]
+
+
+@pytest.mark.parametrize(
+    ("text", "age"),
+    [("34", 34), ("34,5", 34.5), ("20 to 24", 22), ("65-70", 67.5), ("Over 55", 55), ("Less than 20", 20), ("89+", 89)]
+    + [("1990-05-01", None), ("12/05", None), ("-3", None), ("121", None), ("", None)],
+)
+def test_ages_as_tables_write_them(text, age):
+    assert _age(text) == age
+
+
+def test_derivatives_of_cat12_spm_and_smriprep(lab, capsys):
+    lab.entry["kind"] = "derivatives"
+    lab.table("participant_id,side\nPAT_01,none\nPAT_02,L\nPAT_1,R\n", "people.csv").entry["table"] = "people.csv"
+    lab.scans("mri/mwp1PAT_01_T1.nii", "mri/mwp1PAT_02.nii.gz", "mri/mwp1PAT_1.nii", "mri/smwp1PAT_01_T1.nii")
+    table = lab.load()
+    assert table["participant_id"].tolist() == ["sub-PAT01", "sub-PAT02", "sub-PAT1"]
+    assert [Path(image).name for image in table["image"]] == [
+        *("mwp1PAT_01_T1.nii", "mwp1PAT_02.nii.gz", "mwp1PAT_1.nii")
+    ]
+    assert set(table["image_kind"]) == {"gm"}
+    assert "the maps named mwp1* are used" in capsys.readouterr().out
+    lab.entry["images"] = "mri/smwp1*"
+    assert len(lab.load()) == 1
+
+
+def test_smriprep_maps_in_native_space_are_not_taken(lab):
+    lab.entry["kind"] = "derivatives"
+    name = "sub-{0}/anat/sub-{0}_{1}label-GM_probseg.nii.gz"
+    space = "space-MNI152NLin2009cAsym_"
+    lab.table(GOOD).scans(name.format("01", ""), name.format("01", space), name.format("02", space))
+    assert [Path(image).name for image in lab.load()["image"]] == [
+        Path(name.format(label, space)).name for label in ("01", "02")
+    ]
+
+
+@pytest.mark.parametrize("path", ["../secret.nii", "/etc/passwd", "a/../../b.nii", "C:\\scan.nii", "..\\b.nii"])
+def test_image_paths_in_a_table_stay_in_the_folder(lab, path):
+    lab.entry |= {"kind": "derivatives", "columns": {"image": "file"}}
+    message = lab.table(f"participant_id\tside\tfile\nsub-01\tL\t{path}\n").refused()
+    assert message.startswith("participants.tsv: row 2: ")
+    assert "inside the cohort's folder" in message
+
+
+def test_image_column_names_the_scans(lab):
+    lab.entry |= {"kind": "derivatives", "columns": {"image": "file"}}
+    table = lab.scans("x/a.nii").table("participant_id\tside\tfile\nA\tL\tx/a.nii\nB\tR\tx/b.nii\nC\tR\t\n").load()
+    assert table["participant_id"].tolist() == ["sub-A"]
+    assert table["image"].tolist() == [str(lab.data / "x/a.nii")]
+
+
+def test_files_that_a_run_reads(lab):
+    lab.table(GOOD + "sub-04\tboth\t30\tF\n").t1w("01", "02", "04", "99")
+    files = data_files("lab", lab.manifest())
+    assert [file.name for file in files] == [TABLE, "sub-01_T1w.nii.gz", "sub-02_T1w.nii.gz"]
+
+
+def test_phantoms_have_no_table_and_planted_reads_its_base(tmp_path):
+    lab = Lab(tmp_path).table(GOOD).t1w("01")
+    lab.manifest()
+    file = tmp_path / "data_manifest.yaml"
+    more = {"phantom": {"kind": "phantom"}, "planted": {"kind": "planted", "base": "lab", "n_left": 1, "n_right": 0}}
+    file.write_text(yaml.safe_dump({"cohorts": {"lab": lab.entry, **more}}))
+    manifest = load_manifest(file)
+    assert data_files("phantom", manifest) == []
+    assert [path.name for path in data_files("planted", manifest)] == [TABLE, "sub-01_T1w.nii.gz"]
+    with pytest.raises(TLEError, match="of kind phantom"):
+        load_cohort("phantom", manifest)
+
+
+def test_only_verified_scans_of_a_downloaded_cohort_are_used(tmp_path, capsys):
+    lab = Lab(tmp_path).table(GOOD).t1w("01", "02", "03")
+    lab.entry = {"kind": "openneuro", "dataset": "ds000001", "files": "list.tsv", "labels": LABELS}
+    files = [path for path in lab.data.rglob("*") if path.is_file()]
+    rows = [f"{p.relative_to(lab.data)}\t{p.stat().st_size}\t{sha256(p.read_bytes()).hexdigest()}" for p in files]
+    (tmp_path / "list.tsv").write_text("\n".join(["path\tbytes\tsha256", *rows]))
+    with pytest.raises(TLEError, match="participants.tsv is missing: run python -m tle_utils fetch lab --only table"):
+        lab.load()
+    fetch("lab", only="table", mirror=lab.data, manifest=lab.manifest())
+    assert "(no scan): run python -m tle_utils fetch lab" in lab.refused()
+    assert len(load_table_only("lab", lab.manifest())) == 3
+    fetch("lab", mirror=lab.data, manifest=lab.manifest())
+    (tmp_path / "downloads/lab/sub-02/anat/sub-02_T1w.nii.gz").write_bytes(b"SCAN")
+    assert lab.load()["participant_id"].tolist() == ["sub-01", "sub-03"]
+    assert "lab: not the published files, left out: sub-02_T1w.nii.gz" in capsys.readouterr().out
+
+
+# Reading tables, whatever made them.
+
+
+def written(folder, data, name=TABLE):
+    path = folder / name
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("separator", ["\t", ",", ";", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_separators_encodings_and_line_ends(tmp_path, separator, encoding, end):
+    lines = ["participant_id,Zentrum,age", "sub-01,Köln,30", "", "sub-02,n/a,", "  ", ",,"]
+    text = end.join(lines).replace(",", separator)
+    notes = []
+    table = read_table(written(tmp_path, text.encode(encoding)), notes)
+    assert table.to_dict("list") == {
+        "participant_id": ["sub-01", "sub-02"],
+        "Zentrum": ["Köln", "n/a"],
+        "age": ["30", "n/a"],
+    }
+    assert table.index.tolist() == [2, 4]
+    assert notes == []
+
+
+def test_a_row_with_another_separator_is_read_and_named(tmp_path):
+    notes = []
+    text = "participant_id\tside\tage\nsub-01\tL\t30\nsub-02,R,31\nsub-03\tL,32\n"
+    table = read_table(written(tmp_path, text.encode()), notes)
+    assert table["age"].tolist() == ["30", "31", "32"]
+    assert [note[:26] for note in notes] == ["participants.tsv: row 3: i", "participants.tsv: row 4: i"]
+
+
+def test_text_that_is_not_utf8_is_read_and_named(tmp_path):
+    notes = []
+    table = read_table(written(tmp_path, "id\tsite\n1\tBonn\n2\tKöln\n".encode("latin-1")), notes)
+    assert table["site"].tolist() == ["Bonn", "Köln"]
+    assert notes == ["participants.tsv: row 3: not UTF-8; read as Western European (Latin-1) text"]
+
+
+def test_excel_numbers_dates_and_sheets(tmp_path):
+    book = openpyxl.Workbook()
+    for row in (["ID", "age", "volume"], [1, 30.0, 2.25], [None, None, None], [2, None, "2,5"]):
+        book.active.append(row)
+    book.create_sheet("notes")
+    data = io.BytesIO()
+    book.save(data)
+    for name in ("clinical.xlsx", "clinical.csv"):
+        notes = []
+        table = read_table(written(tmp_path, data.getvalue(), name), notes)
+        assert table.to_dict("list") == {"ID": ["1", "2"], "age": ["30", "n/a"], "volume": ["2.25", "2,5"]}
+        assert table.index.tolist() == [2, 4]
+        assert notes == [f"{name}: has 2 sheets; the first, 'Sheet', is read"]
+
+
+CELL = st.text(st.characters(codec="utf-8", exclude_characters="\x00\ufeff", exclude_categories=["Cs"]), max_size=8)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.tuples(CELL, CELL), min_size=1, max_size=5), separator=st.sampled_from("\t,;|"))
+def test_any_text_survives_a_round_trip(tmp_path, rows, separator):
+    frame = pd.DataFrame([(f"p{i}", *row) for i, row in enumerate(rows)], columns=["id", "a", "b"])
+    data = frame.to_csv(sep=separator, index=False, quoting=1, lineterminator="\r\n").encode("utf-8-sig")
+    table = read_table(written(tmp_path, data))
+    empty = {"", "n/a", "na", "#n/a", "nan", "null"}
+    wanted = [["n/a" if cell.strip().lower() in empty else cell.strip() for cell in row] for row in rows]
+    assert table[["a", "b"]].to_numpy().tolist() == wanted
+    assert table["id"].tolist() == frame["id"].tolist()
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.one_of(
+        st.binary(max_size=120),
+        st.text('ab\t,;|"\n\r ', max_size=60).map(str.encode),
+        st.binary(max_size=60).map(b"PK\x03\x04".__add__),
+    )
+)
+def test_any_bytes_end_in_a_table_or_one_line(tmp_path, data):
+    try:
+        table = read_table(written(tmp_path, data))
+    except TLEError as error:
+        assert str(error).startswith("participants.tsv: ")
+        assert "\n" not in str(error)
+    else:
+        assert len(table) >= 1
+
+
+# The public cohorts.
+
+
+def ideas(tmp_path, patients, controls, suffix=".csv"):
+    root = tmp_path / "project"
+    (root / "downloads/ideas").mkdir(parents=True)
+    for name in ("data_manifest.yaml", "manifests"):
+        (root / name).symlink_to(REPOSITORY / name)
+    head = "ID,Sex,Op_Side,Op_Type,Pathology,Binned_Age_at_Scan\n"
+    tables = {"Metadata_Release_Anon": head + patients, "Metadata_Controls_Release": controls}
+    for name, text in tables.items():
+        path = root / "downloads/ideas" / (name + suffix)
+        if suffix == ".xlsx":
+            pd.read_csv(io.StringIO(text)).to_excel(path, index=False)
+        else:
+            path.write_text(text)
+    return load_manifest(root / "data_manifest.yaml")
+
+
+PATIENTS = (
+    "1,M,L,T Lx,HS,20 to 24\n2,F,R,T Lesx,DNT,25 to 29\n3,F,R,F Lx,FCD,n/a\n209,M,L,T Lx,HS,Over 55\n"
+    "209,M,L,T Lx,HS,Over 55\n210,F,L,,,30 to 34\n"
+)
+CONTROLS = "ID,Sex,Binned_Age_at_Scan\n4001,F,Less than 20\n4100,M,30 to 34\n"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".xlsx"])
+def test_ideas_joins_the_two_clinical_tables(tmp_path, suffix):
+    table = load_table_only("ideas", ideas(tmp_path, PATIENTS, CONTROLS, suffix)).set_index("participant_id")
+    assert table["group"].to_dict() == {
+        **{"sub-1": "left", "sub-2": "right", "sub-3": "exclude", "sub-209": "left", "sub-210": "exclude"},
+        **{"sub-4001": "control", "sub-4100": "control"},
+    }
+    assert table.loc["sub-3", "reason"] == "surgery outside the temporal lobe or side not given"
+    assert table["mts"].fillna(False).sum() == 2
+    assert table.loc["sub-1", "age"] == 22
+
+
+def test_ideas_without_its_table_says_how_to_get_it(tmp_path):
+    manifest = ideas(tmp_path, PATIENTS, CONTROLS)
+    (manifest.folder("ideas") / "Metadata_Controls_Release.csv").unlink()
+    with pytest.raises(TLEError, match=r"ideas/Metadata_Controls_Release.csv is missing: open www.cnnp-lab.com"):
+        load_cohort("ideas", manifest)
+    with pytest.raises(TLEError, match="the table is not part of the dataset"):
+        fetch("ideas", only="table", manifest=manifest)
+
+
+def test_a_changed_table_of_unam_is_refused(tmp_path):
+    manifest = ideas(tmp_path, PATIENTS, CONTROLS)
+    manifest.folder("unam").mkdir(parents=True)
+    (manifest.folder("unam") / TABLE).write_text("participant_id\tTLEside\nsub-1\tHealthy\n")
+    with pytest.raises(TLEError, match="unam/participants.tsv is not the published file: delete it"):
+        load_table_only("unam", manifest)
+
+
+@pytest.mark.real
+def test_unam_has_the_published_counts_and_sclerosis_the_right_way_round(tmp_path):
+    shared = REPOSITORY / os.environ.get("TLE_SHARED_DATA", "../shared/data")
+    if not shared.is_dir():
+        pytest.skip("TLE_SHARED_DATA is absent")
+    manifest = ideas(tmp_path, PATIENTS, CONTROLS)
+    fetch("unam", only="table", mirror=shared, manifest=manifest)
+    table = load_table_only("unam", manifest)
+    assert table["group"].value_counts().to_dict() == {"control": 35, "left": 19, "right": 12, "exclude": 8}
+    assert label_counts(table).set_index("reason")["n"].tail(2).to_dict() == {
+        "bilateral epilepsy": 4,
+        "side unknown": 4,
+    }
+    assert not table.loc[table["group"] == "control", "mts"].any()
+    left = table[table["group"] == "left"]
+    asymmetry = (left["hippocampus_left"] - left["hippocampus_right"]).groupby(left["mts"]).mean()
+    assert asymmetry[True] < asymmetry[False]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("name", "n"), [("ds002748", 24), ("ds000011", 8)])
+def test_shared_cohorts_are_all_controls(name, n):
+    manifest = load_manifest(REPOSITORY / "data_manifest.yaml")
+    if not manifest.folder(name).is_dir():
+        pytest.skip("TLE_SHARED_DATA is absent")
+    table = load_cohort(name, manifest)
+    assert table["group"].tolist() == ["control"] * n
+    assert len(data_files(name, manifest)) == n + 1

@@ -1,0 +1,144 @@
+"""Planted sites mislead as they should, harmonisation is fitted in the fold, and sites are left out whole."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tle_utils.base.errors import TLEError
+from tle_utils.evaluation import sites as evaluation_sites
+from tle_utils.evaluation.model_tests import results_table
+from tle_utils.imaging import atlas
+from tle_utils.models import baselines, crossval
+from tle_utils.phantom import maps
+
+N = 60
+PEOPLE = pd.DataFrame(
+    {"participant_id": [f"sub-{i:03d}" for i in range(3 * N)], "group": np.tile(["control", "left", "right"], N)}
+)
+GROUPS = PEOPLE["group"].to_numpy(str)
+REGIONS = ["hippocampus", "amygdala", "entorhinal", "precuneus"]
+FOLDS = crossval.make_folds(PEOPLE, 3, seed=0)
+
+
+def volumes(loss=0.25, seed=0):
+    """Four regions a side; the hippocampus of the ill side is smaller."""
+    rng = np.random.default_rng(seed)
+    columns = pd.MultiIndex.from_product([REGIONS, ["left", "right"]], names=["region", "hemisphere"])
+    shared = rng.standard_normal((len(PEOPLE), 4)).repeat(2, axis=1)
+    table = pd.DataFrame(np.exp(0.08 * (0.85 * shared + 0.5 * rng.standard_normal((len(PEOPLE), 8)))), columns=columns)
+    for side in ("left", "right"):
+        table.loc[side == GROUPS, ("hippocampus", side)] *= 1 - loss
+    return table
+
+
+@pytest.fixture(scope="module")
+def factors():
+    found = evaluation_sites.site_factors(3, 0, 0.08)
+    return found[[(region, side) for region in REGIONS for side in ("left", "right")]]
+
+
+def test_balanced_sites_hold_every_class_evenly():
+    sites = evaluation_sites.deal_sites(GROUPS, 3, seed=1)
+    assert (pd.crosstab(GROUPS, sites) == N // 3).all(axis=None)
+    assert (evaluation_sites.deal_sites(GROUPS, 3, seed=1) == sites).all() and (
+        evaluation_sites.deal_sites(GROUPS, 3, seed=2) != sites
+    ).any()
+    with pytest.raises(TLEError, match="two or more"):
+        evaluation_sites.deal_sites(GROUPS, 1, seed=0)
+
+
+def test_confounded_sites_follow_the_class():
+    table = pd.crosstab(GROUPS, evaluation_sites.deal_sites(GROUPS, 3, seed=1, confounded=0.8))
+    assert (np.diag(table) > 0.7 * N).all() and (table.to_numpy() > 0).all()
+
+
+def test_a_site_is_the_phantoms_field_averaged_over_regions():
+    state = int(np.random.SeedSequence([4, 31, 1]).generate_state(1)[0])
+    grey = atlas.tissue_priors()["GM"] * maps.batch_factor(state)
+    inside = atlas.region_mask("hippocampus", "left")
+    expected = grey[inside].sum() / atlas.tissue_priors()["GM"][inside].sum()
+    found = evaluation_sites.site_factors(2, 4, maps.BATCH_SD)
+    assert found.loc["site-2", ("hippocampus", "left")] == pytest.approx(expected, rel=1e-4)
+    assert (evaluation_sites.site_factors(2, 4, 0.0) == 1).all(axis=None)
+
+
+def test_planting_multiplies_each_persons_volumes_with_the_own_site(factors):
+    table, sites = volumes(), evaluation_sites.deal_sites(GROUPS, 3, seed=0)
+    planted = evaluation_sites.plant_sites(table, sites, factors)
+    row = 7
+    np.testing.assert_allclose(planted.iloc[row] / table.iloc[row], factors.loc[sites[row]])
+
+
+def test_harmonisation_takes_sites_out_and_leaves_the_side(factors):
+    table, sites = volumes(), evaluation_sites.deal_sites(GROUPS, 3, seed=0)
+    planted = evaluation_sites.plant_sites(table, sites, factors)
+    mended = evaluation_sites.harmonise(planted, sites, np.arange(len(table)))
+    spread = [np.log(part).groupby(sites).mean().std().mean() for part in (planted, mended, table)]
+    assert spread[1] < spread[0] / 4
+    left = GROUPS == "left"
+    ratio = mended["hippocampus", "left"] / mended["hippocampus", "right"]
+    assert ratio[left].median() < 0.85 < 1.15 < ratio[GROUPS == "right"].median()
+
+
+def test_nothing_of_the_test_rows_reaches_the_harmonisation(factors):
+    sites, train = evaluation_sites.deal_sites(GROUPS, 3, seed=0), FOLDS[0].train
+    planted = evaluation_sites.plant_sites(volumes(), sites, factors)
+    changed = planted.copy()
+    changed.iloc[FOLDS[0].test[1:]] *= 3
+    keep = np.concatenate([train, FOLDS[0].test[:1]])
+    one, other = (evaluation_sites.harmonise(part, sites, train).iloc[keep] for part in (planted, changed))
+    pd.testing.assert_frame_equal(one, other)
+
+
+def test_an_unseen_site_stays_as_it_is(factors):
+    sites = evaluation_sites.deal_sites(GROUPS, 3, seed=0)
+    table = evaluation_sites.plant_sites(volumes(), sites, factors)
+    train = np.flatnonzero(sites != "site-3")
+    mended = evaluation_sites.harmonise(table, sites, train)
+    pd.testing.assert_frame_equal(mended[sites == "site-3"], table[sites == "site-3"])
+    assert not np.allclose(mended[sites == "site-1"], table[sites == "site-1"])
+    single = np.append(train, np.flatnonzero(sites == "site-3")[0])
+    pd.testing.assert_frame_equal(evaluation_sites.harmonise(table, sites, single), mended)
+    assert evaluation_sites.harmonise(table, ["a"] * len(table), train) is table
+
+
+def test_confounded_sites_report_more_than_the_model_is_worth():
+    columns = volumes().columns
+    strong = pd.DataFrame(1.0, index=["site-1", "site-2", "site-3"], columns=columns)
+    strong.loc["site-2", ("precuneus", "left")] = strong.loc["site-3", ("precuneus", "right")] = 0.7
+    table, names = evaluation_sites.site_scenarios(volumes(0.05), PEOPLE, FOLDS, strong, seed=0)
+    found = results_table(table).set_index("model")["lateralization_accuracy"]
+    assert list(found.index) == names["model"].tolist() and len(names) == 9
+    reported = found["confounded sites, as they are, own site"]
+    worth = found["confounded sites, as they are, any site"]
+    assert reported > found[evaluation_sites.NO_SITE_EFFECT] + 0.05 and worth < reported - 0.25
+    assert abs(found["balanced sites, harmonised, own site"] - found[evaluation_sites.NO_SITE_EFFECT]) < 0.1
+
+
+def test_a_left_lesion_is_called_left_with_and_without_harmonisation(factors):
+    sites = evaluation_sites.deal_sites(GROUPS, 3, seed=0)
+    planted = evaluation_sites.plant_sites(volumes(0.4), sites, factors)
+    for harmonised in (False, True):
+        table = evaluation_sites.predict_sites(planted, PEOPLE, FOLDS, sites, harmonised=harmonised, label="m")
+        left = table[(table["group"] == "left") & (table["split"] == "test")]
+        assert (left["predicted"] == "left").mean() > 0.8
+
+
+def test_a_site_is_left_out_whole():
+    sites = evaluation_sites.deal_sites(GROUPS, 3, seed=0)
+    folds = evaluation_sites.site_folds(PEOPLE, sites)
+    for fold in folds:
+        assert len(set(sites[fold.test])) == 1 and not set(sites[fold.test]) & set(sites[fold.train])
+        assert len(fold.test) + len(fold.train) == len(PEOPLE)
+    baselines.majority(PEOPLE, folds)
+    with pytest.raises(TLEError, match="one site only"):
+        evaluation_sites.site_folds(PEOPLE, ["here"] * len(PEOPLE))
+    with pytest.raises(TLEError, match="nobody is of class 'control'"):
+        evaluation_sites.site_folds(PEOPLE, GROUPS)
+
+
+def test_left_out_and_mixed_sites_train_on_as_many(factors):
+    sites = evaluation_sites.deal_sites(GROUPS, 3, seed=0)
+    table, names = evaluation_sites.sites_left_out(volumes(), PEOPLE, sites, "planted", seed=0)
+    assert names["training"].nunique() == 3 and (table["split"] == "test").all()
+    assert (table.groupby(["model", "fold"]).size() == N).all()

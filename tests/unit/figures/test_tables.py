@@ -1,0 +1,56 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from tle_utils.figures import tables
+
+
+def test_a_value_stands_with_its_interval_and_missing_ones_are_dashes():
+    table = pd.DataFrame(
+        {
+            "lateralization_accuracy": [0.8, np.nan],
+            "lateralization_accuracy_low": [0.76, np.nan],
+            "lateralization_accuracy_high": [0.83, np.nan],
+            "difference": [-0.1, 0.0],
+            "ci_low": [-0.2, np.nan],
+            "ci_high": [0.05, np.nan],
+        }
+    )
+    found = tables.texts(table, 2)
+    assert list(found.columns) == ["lateralization accuracy", "difference", "95 % CI"]
+    assert found.to_numpy().tolist() == [["0.80 [0.76, 0.83]", "−0.10", "−0.20 to 0.05"], ["–", "0.00", "–"]]
+
+
+def test_counts_have_no_decimals_and_small_p_values_no_zero():
+    assert tables.texts(pd.DataFrame({"n": [64.0, "127 studies"]}))["n"].tolist() == ["64", "127 studies"]
+    found = tables.texts(pd.DataFrame({"n": [64.0, np.nan], "p_holm": [0.0004, np.nan], "met": [True, False]}))
+    assert found.to_numpy().tolist() == [["64", "< 0.001", "yes"], ["–", "–", "no"]]
+
+
+def test_nothing_is_cut_and_labels_are_escaped():
+    long = "word " * 60 + "<script>alert(1)</script>"
+    page = tables.shown(pd.DataFrame({"reason": [long]})).data
+    assert "&lt;script&gt;" in page and "<script>" not in page and "..." not in page
+
+
+@pytest.mark.parametrize(("index", "columns"), [(None, 1), (pd.Index(["control"], name="class"), 2)])
+def test_numbers_of_rows_are_left_out(index, columns):
+    page = tables.shown(pd.DataFrame({"n": [5]}, index=index)).data
+    assert page.count("<td>") + page.count("<th>control") == columns
+    assert 'class="dataframe"' in page
+
+
+def test_the_name_of_the_rows_stands_in_the_line_of_names():
+    page = tables.shown(pd.DataFrame({"n": [5]}, index=pd.Index(["control"], name="class"))).data
+    head = page[: page.index("</thead>")]
+    assert head.count("<tr") == 1 and ">class<" in head
+
+
+def test_only_names_are_put_into_words_not_what_a_cell_says():
+    found = tables.texts(pd.DataFrame({"metric": ["balanced_accuracy", "auc"], "target": ["all", "0.7_0.8"]}))
+    assert found.to_numpy().tolist() == [["balanced accuracy", "all"], ["AUC", "0.7_0.8"]]
+    assert tables.texts(pd.DataFrame({"sizes": [[60, 120]]}))["sizes"].tolist() == ["[60, 120]"]
+
+
+def test_a_word_can_mean_something_else_here():
+    assert "wrong labels" in tables.shown(pd.DataFrame({"wrong": [1]}), wrong="wrong labels").data

@@ -1,0 +1,109 @@
+"""The phantom is calibrated: a large cohort of latent volumes shows the published effects and the known ceiling."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from tle_utils.base.errors import TLEError
+from tle_utils.imaging import atlas
+from tle_utils.phantom import volumes as phantom_volumes
+from tle_utils.phantom.volumes import GROUPS, Knobs
+
+NAMES = phantom_volumes.model_regions()[0]["name"]
+
+
+def cohort(seed, n, **knobs):
+    knobs = Knobs(seed, **knobs)
+    rows = []
+    for i in range(n * len(GROUPS)):
+        group = GROUPS[i % len(GROUPS)]
+        row, latent, effect = phantom_volumes.draw_person(np.random.default_rng([seed, i]), group, knobs)
+        rows.append(
+            {"participant_id": f"sub-{i}", "group": group}
+            | row
+            | dict(zip("latent_" + NAMES, latent, strict=True))
+            | dict(zip("effect_" + NAMES, effect, strict=True))
+            | dict(zip("volume_" + NAMES, np.exp(latent), strict=True))
+        )
+    return pd.DataFrame(rows).assign(effect_scale=knobs.effect_scale, sclerosis_fraction=knobs.sclerosis_fraction)
+
+
+@pytest.fixture(scope="module")
+def large():
+    return cohort(7, 1500)
+
+
+def test_every_region_with_a_published_effect_is_in_the_atlas():
+    effects = phantom_volumes.published_effects()
+    assert len(effects) == 2 * len(NAMES)
+    assert set(effects["hemisphere"] + "_" + effects["region"]) == set(NAMES)
+    assert effects["d"].between(effects["low"], effects["high"]).all()
+    worst = effects.loc[effects.groupby("patients")["d"].idxmin()]
+    assert (worst["region"] == "hippocampus").all() and (worst["hemisphere"] == worst["patients"]).all()
+
+
+def test_effects_are_within_the_published_intervals(large):
+    table = phantom_volumes.measured_effects(large)
+    assert len(table) == 164
+    assert table["paired_inside"].all()
+    assert table["inside"].mean() > 0.95
+
+
+def test_natural_variation_is_plausible(large):
+    table = phantom_volumes.natural_variation(large)
+    hippocampus = table.loc["hippocampus"]
+    assert 0.08 < hippocampus["cv"] < 0.12
+    assert 0.70 < hippocampus["left_right_correlation"] < 0.85
+    assert (table["age_percent_per_decade"] < 0).all()
+    assert table["head_exponent"].between(0.3, 1).all()
+
+
+def test_hippocampal_volumes_lateralize_as_published_and_stay_below_the_ceiling(large):
+    patients = large[large["group"] != "control"]
+    volumes = patients[["volume_left_hippocampus", "volume_right_hippocampus"]]
+    model = make_pipeline(StandardScaler(), LogisticRegression())
+    accuracy = cross_val_score(model, volumes, patients["group"], cv=10).mean()
+    assert accuracy == pytest.approx(0.72, abs=0.03)
+    ideal = phantom_volumes.ideal_observer(patients)
+    assert (ideal["predicted"] == ideal["group"]).mean() > accuracy + 0.03
+
+
+def test_ideal_observer_gives_probabilities_that_are_calibrated(large):
+    ideal = phantom_volumes.ideal_observer(large)
+    chance = ideal[["p_control", "p_left", "p_right"]].to_numpy()
+    np.testing.assert_allclose(chance.sum(axis=1), 1)
+    right = ideal["predicted"] == ideal["group"]
+    assert right.mean() == pytest.approx(chance.max(axis=1).mean(), abs=0.02)
+    assert (phantom_volumes.ideal_observer(large[large["group"] != "right"])["p_right"] == 0).all()
+
+
+def test_without_effect_the_ideal_observer_knows_nothing():
+    nothing = phantom_volumes.ideal_observer(cohort(2, 30, effect_scale=0.0))
+    np.testing.assert_allclose(nothing[["p_control", "p_left", "p_right"]], 1 / 3)
+
+
+def test_left_and_right_disease_mirror_the_regions():
+    table, near = phantom_volumes.model_regions()
+    half = len(table) // 2
+    assert table["region"][:half].tolist() == table["region"][half:].tolist()
+    assert set(table["hemisphere"][:half]) == {"left"}
+    np.testing.assert_allclose(table["volume"][:half], table["volume"][half:], rtol=1e-5)
+    assert near.shape == (half, half) and half == atlas.regions()[1]["region"].nunique()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t.drop(columns="latent_left_hippocampus"), "latent_left_hippocampus"),
+        (lambda t: t[t["true_group"] != "control"], "controls|too few"),
+    ],
+)
+def test_tables_that_cannot_be_calibrated_are_refused(large, change, words):
+    with pytest.raises(TLEError, match=words):
+        phantom_volumes.measured_effects(change(large))
+    with pytest.raises(TLEError, match=words):
+        phantom_volumes.natural_variation(change(large))

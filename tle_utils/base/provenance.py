@@ -1,0 +1,54 @@
+"""Where a result comes from: the state of the checkout, versions, the machine."""
+
+import importlib.metadata
+import os
+import platform
+import resource
+import subprocess
+
+from tle_utils.base.project import project_root
+
+PACKAGES = ["tensorflow", "keras", "numpy", "scikit-learn", "nilearn", "nibabel", "jupyter-book", "plotly"]
+
+
+def _git(*arguments):
+    result = subprocess.run(["git", *arguments], cwd=project_root(), capture_output=True, text=True)
+    return result.stdout.strip() if result.returncode == 0 else None
+
+
+def _version(package):
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def code_state():
+    """Commit and whether tracked files differ from it; None outside a git checkout.
+
+    Returns
+    -------
+    dict
+        ``commit`` and ``uncommitted_changes``.
+    """
+    changes = _git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "uncommitted_changes": None if changes is None else bool(changes),
+    }
+
+
+def versions():
+    """Versions of Python and of the packages that results depend on (dict of str, None where not installed)."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+
+
+def machine():
+    """Platform and processor cores (dict)."""
+    return {"platform": platform.platform(), "cpus": os.cpu_count()}
+
+
+def largest_process():
+    """Greatest memory in GB of any process that this one started and that has ended (float)."""
+    size = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return size * (1 if platform.system() == "Darwin" else 1024) / 1e9

@@ -1,0 +1,92 @@
+"""The notebooks of the chain: their order, what each needs and what its result is made from."""
+
+import csv
+
+from tle_utils.base.errors import TLEError
+from tle_utils.base.fingerprints import code_of, digest
+from tle_utils.base.project import project_root
+from tle_utils.book.parameters import closest, read_notebook
+
+FIRST = "01_preprocessing"
+
+
+class Step:
+    """One notebook of the chain.
+
+    Attributes
+    ----------
+    name : str
+        File name without extension.
+    needs : list of str
+        Notebooks whose results it reads; ``tle: {needs: [...]}`` in the notebook's metadata, by default the first one.
+    makes : list of str
+        Folders of the run that hold results of its beside its own folder; ``tle: {makes: [...]}`` in the metadata.
+    beside : dict of str to str
+        Parameters that name another cohort, whose maps of the same profile it reads, and the cohort that is meant where
+        they name none; ``tle: {beside: {...}}`` in the metadata.
+    modules : list of str
+        Modules of the package that it imports, directly or through others.
+    content : dict
+        What its result is made from, by name: its cells and the shared code it imports.
+    """
+
+    def __init__(self, path, earlier):
+        self.path, self.name = path, path.stem
+        notebook = read_notebook(path)
+        default = [FIRST] if FIRST in earlier else []
+        said = notebook["metadata"].get("tle", {})
+        self.needs, self.makes = said.get("needs", default), said.get("makes", [])
+        self.beside = said.get("beside", {})
+        for name in self.needs:
+            if name not in earlier:
+                raise TLEError(f"{path.name}: needs '{name}', which does not come before it; {closest(name, earlier)}")
+        cells = [(cell["cell_type"], cell["source"]) for cell in notebook["cells"]]
+        try:
+            code = code_of([source for kind, source in cells if kind == "code" and not source.startswith("%%")])
+        except SyntaxError as error:
+            raise TLEError(f"{path.name}: '{(error.text or '').strip()}' is not Python ({error.msg})") from error
+        self.content = {"its cells": digest(cells)} | code
+        self.modules = [name[:-3].replace("/", ".") for name in code if name.endswith(".py")]
+
+
+def chain():
+    """All notebooks ``notebooks/NN_*.ipynb`` in the order of their numbers.
+
+    Returns
+    -------
+    dict
+        Name to `Step`.
+
+    Raises
+    ------
+    TLEError
+        There is none, or one of them is not a readable notebook or needs one that does not come before it.
+    """
+    steps = {}
+    for path in sorted((project_root() / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+        steps[path.stem] = Step(path, steps)
+    if not steps:
+        raise TLEError("no notebook notebooks/NN_*.ipynb: restore the folder with git checkout")
+    return steps
+
+
+def left_out(folders):
+    """Participants that notebooks left out, as written into ``failed.tsv`` of their results.
+
+    Parameters
+    ----------
+    folders : iterable of pathlib.Path
+        Folders of results, one a notebook.
+
+    Returns
+    -------
+    list of str
+        A line each: the participant and the reason.
+    """
+    lines = []
+    for path in (folder / "failed.tsv" for folder in folders):
+        if path.exists():
+            with open(path, encoding="utf-8", newline="") as file:
+                rows = csv.DictReader(file, delimiter="\t")
+                lines += [row["error"] or f"{row['participant_id']}: {row['flags']}" for row in rows]
+    return lines

@@ -1,0 +1,320 @@
+"""The parameters of the notebooks: names, types, ranges, profiles.
+
+The cell tagged ``parameters`` of a notebook is the single source of its parameters' names, types and defaults.
+papermill enforces neither; `check`, called in every notebook right after that cell, does. `resolve` puts together
+what a profile (``notebooks/parameters/<profile>.yaml``) and the command line say.
+"""
+
+import ast
+import difflib
+import json
+import types
+from pathlib import Path
+from typing import Optional
+
+import yaml
+from pydantic import ConfigDict, Field, ValidationError, create_model
+
+from tle_utils.base.errors import TLEError
+from tle_utils.base.project import project_root, run_folder
+from tle_utils.cohorts.manifest import load_manifest
+
+RANGES = {
+    **dict.fromkeys(("n_control", "n_left", "n_right", "seed", "fwhm_mm", "effect_scale", "site_effect"), {"ge": 0}),
+    **dict.fromkeys(("n_repeats", "max_epochs", "batch_size", "patience", "workers", "n_sites"), {"ge": 1}),
+    **dict.fromkeys(("sclerosis_fraction", "label_noise", "batch_confound"), {"ge": 0, "le": 1}),
+    **dict.fromkeys(("dropout", "effect", "validation_fraction"), {"ge": 0, "lt": 1}),
+    **dict.fromkeys(("n_splits", "n_seeds", "external_n"), {"ge": 2}),
+    **dict.fromkeys(("factor_folds", "depth_folds", "net_folds", "dilate_mm"), {"ge": 0}),
+    **dict.fromkeys(("check_folds", "check_people", "label_epochs"), {"ge": 1}),
+    **dict.fromkeys(("members", "ladder_folds", "net_epochs"), {"ge": 1}),
+    "top": {"gt": 0, "le": 1},
+    "coverage": {"gt": 0, "lt": 1},
+    "site_sd": {"ge": 0, "le": 0.5},
+    "age": {"ge": 0, "le": 120},
+    "n_large": {"ge": 20},
+    "learning_rate": {"gt": 0},
+}
+"""Allowed range of a parameter by its name, in any notebook (pydantic's ge, gt, le, lt)."""
+
+FROM_COMMAND_LINE = ("profile", "cohort")
+_SIMPLE = {"int": int, "float": float, "str": str, "bool": bool}
+_STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, validate_default=True, protected_namespaces=())
+
+
+def read_notebook(path):
+    """Read a notebook file.
+
+    Parameters
+    ----------
+    path : path-like
+        An ``.ipynb`` file.
+
+    Returns
+    -------
+    dict
+        The notebook as stored; the source of every cell is one string.
+
+    Raises
+    ------
+    TLEError
+        The file is not a notebook.
+    """
+    try:
+        notebook = json.loads(Path(path).read_text(encoding="utf-8"))
+        for cell in notebook["cells"]:
+            cell["source"] = "".join(cell["source"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise TLEError(f"{Path(path).name}: not a notebook ({error}); restore it with git checkout") from error
+    return notebook
+
+
+def _type_of(node):
+    if isinstance(node, ast.Name) and node.id in _SIMPLE:
+        return _SIMPLE[node.id]
+    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
+        if node.value.id == "list":
+            return list[_type_of(node.slice)]
+        if node.value.id == "Optional":
+            return Optional[_type_of(node.slice)]  # noqa: UP045 - papermill sees only this spelling
+    raise ValueError("its type should be int, float, str, bool, list[...] or Optional[...]")
+
+
+def _model(name, fields):
+    return create_model(
+        name,
+        __config__=_STRICT,
+        **{key: (kind, Field(default, **RANGES.get(key, {}))) for key, (kind, default) in fields.items()},
+    )
+
+
+def declared(path):
+    """Read the parameters a notebook declares, without running it.
+
+    Parameters
+    ----------
+    path : path-like
+        An ``.ipynb`` file; its first code cell tagged ``parameters`` has one typed assignment a line.
+
+    Returns
+    -------
+    type
+        A pydantic model: field names, types, defaults and ranges of the parameters. Strict: a whole number is fine
+        for a float, but true is not an int and ``"3"`` is not one either.
+
+    Raises
+    ------
+    TLEError
+        No such cell, or a line of it is not a typed assignment of a literal; names the line.
+    """
+    path = Path(path)
+    cells = [
+        cell
+        for cell in read_notebook(path)["cells"]
+        if cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", [])
+    ]
+    if not cells:
+        raise TLEError(f"{path.name}: no cell is tagged 'parameters'; tag the first code cell")
+    fields = {}
+    for line in ast.parse(cells[0]["source"]).body:
+        if isinstance(line, ast.ImportFrom | ast.Import):
+            continue
+        try:
+            if not isinstance(line, ast.AnnAssign) or not isinstance(line.target, ast.Name) or line.value is None:
+                raise ValueError("not a typed assignment such as 'n_splits: int = 10'")
+            fields[line.target.id] = (_type_of(line.annotation), ast.literal_eval(line.value))
+        except ValueError as error:
+            raise TLEError(f"{path.name}: parameters cell, '{ast.unparse(line)}': {error}") from error
+    return _model(path.stem, fields)
+
+
+def closest(name, known):
+    """Say which known name is nearest to a wrong one: text for the end of an error message.
+
+    Parameters
+    ----------
+    name : str
+        The name that is not known.
+    known : iterable of str
+        The names that are.
+
+    Returns
+    -------
+    str
+        ``"did you mean 'n_splits'?"`` or, when none is near, the list of known names.
+    """
+    near = difflib.get_close_matches(name, known, 1)
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known))}"
+
+
+def validate(model, values, where):
+    """Check parameter values against a model.
+
+    Parameters
+    ----------
+    model : type
+        From `declared`.
+    values : dict
+        Parameter name to value.
+    where : str
+        What the values belong to (the notebook's name), for the message.
+
+    Returns
+    -------
+    dict
+        All parameters of the model; those not in `values` at their default.
+
+    Raises
+    ------
+    TLEError
+        A name is unknown, or a value is of the wrong type or out of range; names the parameter.
+    """
+    try:
+        return model(**values).model_dump()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name, given = first["loc"][0], first["input"]
+        if first["type"] == "extra_forbidden":
+            raise TLEError(f"{where}: no parameter '{name}'; {closest(name, model.model_fields)}") from None
+        message = f"{where}: parameter '{name}' is {given!r}; {first['msg'][0].lower()}{first['msg'][1:]}"
+        if first["type"] == "float_type" and isinstance(given, str):
+            message += " (YAML reads 1e-4 as text: write 1.0e-4)"
+        raise TLEError(message) from None
+
+
+def _injected(namespace):
+    """Names that papermill assigned: its cell starts with '# Parameters' and has no annotations."""
+    cells = [source for source in namespace.get("In", []) if source.startswith("# Parameters")]
+    assignments = [line for line in ast.parse(cells[-1]).body if isinstance(line, ast.Assign)] if cells else []
+    return [target.id for line in assignments for target in line.targets]
+
+
+def check(notebook, namespace):
+    """Check the parameters of a running notebook; call it right after the parameters cell.
+
+    Parameters
+    ----------
+    notebook : str
+        The notebook's name without extension, for example ``"04_deep_model"``.
+    namespace : dict
+        ``globals()`` of the notebook.
+
+    Returns
+    -------
+    types.SimpleNamespace
+        The parameters as attributes, and ``notebook`` (str), ``run_dir`` (Path, ``runs/<profile>-<cohort>`` of the
+        project) and ``result_dir`` (Path, the notebook's own folder in it, made if missing).
+
+    Raises
+    ------
+    TLEError
+        A parameter has the wrong type or is out of range, or papermill injected one that does not exist.
+    """
+    annotations = namespace.get("__annotations__", {})
+    model = _model(notebook, {name: (kind, ...) for name, kind in annotations.items()})
+    names = dict.fromkeys([*annotations, *_injected(namespace)])
+    values = validate(model, {name: namespace[name] for name in names if name in namespace}, notebook)
+    parameters = types.SimpleNamespace(**values, notebook=notebook)
+    parameters.run_dir = run_folder(parameters.profile, parameters.cohort)
+    parameters.result_dir = parameters.run_dir / notebook
+    parameters.result_dir.mkdir(parents=True, exist_ok=True)
+    return parameters
+
+
+def _read_profile(folder, profile):
+    path = folder / f"{profile}.yaml"
+    known = sorted(file.stem for file in folder.glob("*.yaml"))
+    if profile not in known:
+        raise TLEError(f"no profile '{profile}' in notebooks/parameters/; known: {', '.join(known) or 'none'}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        _model_of_profile(**content)
+    except (yaml.YAMLError, ValidationError, TypeError) as error:
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            error = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        line = " ".join(str(error).split())
+        raise TLEError(f"notebooks/parameters/{path.name}: {line}; keys are global, notebooks, cohorts") from None
+    return content
+
+
+_part = {"global": (dict, Field(default_factory=dict)), "notebooks": (dict[str, dict], Field(default_factory=dict))}
+_model_of_part = create_model("Part", __config__=_STRICT, **_part)
+_model_of_profile = create_model("Profile", __base__=_model_of_part, cohorts=(dict[str, _model_of_part], {}))
+
+
+def _parse_set(text):
+    """``04_deep_model.max_epochs=80`` → (notebook, parameter, value); the value as Python or YAML writes it."""
+    left, equals, value = text.partition("=")
+    notebook, dot, name = left.partition(".")
+    if not (equals and dot):
+        raise TLEError(f"--set {text}: write it notebook.parameter=value, for example 04_deep_model.max_epochs=80")
+    try:
+        return notebook, name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        try:
+            return notebook, name, yaml.safe_load(value)
+        except yaml.YAMLError:
+            return notebook, name, value
+
+
+def resolve(notebooks, profile, cohort, settings=(), workers=None):
+    """Parameters of every notebook: defaults, then profile, then its part for the cohort, then the command line.
+
+    Parameters
+    ----------
+    notebooks : list of path-like
+        The notebooks of the chain.
+    profile : str
+        Name of a file in ``notebooks/parameters/`` without extension. Its keys: ``global`` (parameters for every
+        notebook that declares them), ``notebooks`` (by notebook), ``cohorts`` (by cohort, the same two keys).
+    cohort : str
+        Name of a cohort of the manifest.
+    settings : sequence of str
+        ``notebook.parameter=value``.
+    workers : int, optional
+        Overrides the parameter ``workers`` everywhere.
+
+    Returns
+    -------
+    dict
+        Notebook name to dict of all its parameters.
+
+    Raises
+    ------
+    TLEError
+        Unknown profile, cohort, notebook or parameter, wrong type or range; one line that names it.
+    """
+    models = {Path(path).stem: declared(path) for path in notebooks}
+    everywhere = set().union(*(model.model_fields for model in models.values()))
+    content = _read_profile(project_root() / "notebooks" / "parameters", profile)
+    load_manifest().cohort(cohort)
+    values = {name: {} for name in models}
+
+    def put(notebook, name, value, source):
+        if notebook not in models:
+            raise TLEError(f"{source}: no notebook '{notebook}'; {closest(notebook, models)}")
+        if name in FROM_COMMAND_LINE:
+            raise TLEError(f"{source}: '{name}' is given by --{name}")
+        known = models[notebook].model_fields
+        if name not in known:
+            raise TLEError(f"{source}: {notebook} has no parameter '{name}'; {closest(name, known)}")
+        values[notebook][name] = value
+
+    source = f"notebooks/parameters/{profile}.yaml"
+    for part in (content, content.get("cohorts", {}).get(cohort, {})):
+        for name, value in part.get("global", {}).items():
+            if name not in everywhere:
+                raise TLEError(f"{source}: global: no notebook has a parameter '{name}'; {closest(name, everywhere)}")
+            for notebook, model in models.items():
+                if name in model.model_fields:
+                    put(notebook, name, value, source)
+        for notebook, own in part.get("notebooks", {}).items():
+            for name, value in own.items():
+                put(notebook, name, value, source)
+    for text in settings:
+        put(*_parse_set(text), f"--set {text}")
+    fixed = {"profile": profile, "cohort": cohort} | ({"workers": workers} if workers is not None else {})
+    for name, model in models.items():
+        values[name] |= {key: value for key, value in fixed.items() if key in model.model_fields}
+    return {name: validate(models[name], values[name], name) for name in models}

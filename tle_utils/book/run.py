@@ -1,0 +1,408 @@
+"""The chain: runs the notebooks that are out of date and keeps what they leave in ``runs/<profile>-<cohort>/``.
+
+A run folder holds ``notebooks/`` (executed), one folder of results a notebook with its ``outputs.json``, ``failed/``
+(notebooks that stopped), ``run.json`` and ``.state.json``, doit's record of what each result was made from.
+"""
+
+import contextlib
+import datetime
+import fcntl
+import functools
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+from doit.dependency import DatabaseException, Dependency, JsonDB
+from doit.task import Task
+
+from tle_utils.base import parallel, provenance
+from tle_utils.base.errors import TLEError
+from tle_utils.base.files import write_json, write_text
+from tle_utils.base.fingerprints import digest, sha256
+from tle_utils.base.project import project_root, run_folder
+from tle_utils.book.chain import FIRST, chain, left_out
+from tle_utils.book.parameters import resolve
+from tle_utils.cohorts.manifest import load_manifest
+
+
+class _AtomicJson(JsonDB):
+    def dump(self):
+        write_text(Path(self.name), self.codec.encode(self._db))
+
+
+def _environment():
+    lock = project_root() / "requirements.lock"
+    return {"python": platform.python_version(), "requirements.lock": sha256(lock) if lock.exists() else None}
+
+
+def _entries(cohort):
+    """Manifest entry of a cohort and of the one it is based on."""
+    manifest = load_manifest()
+    entry = manifest.cohort(cohort)
+    found = {f"manifest entry {cohort}": digest(entry.model_dump(mode="json"))}
+    return found | (_entries(entry.base) if getattr(entry, "base", None) else {})
+
+
+class Run:
+    """One profile on one cohort: what is up to date, and why something is not.
+
+    Parameters
+    ----------
+    profile, cohort, settings, workers
+        See `tle_utils.book.parameters.resolve`.
+
+    Raises
+    ------
+    TLEError
+        Any of them is not valid.
+    """
+
+    def __init__(self, profile, cohort, settings=(), workers=None):
+        self.profile, self.cohort, self.root = profile, cohort, project_root()
+        self.steps = chain()
+        self.parameters = resolve([step.path for step in self.steps.values()], profile, cohort, settings, workers)
+        self.folder = run_folder(profile, cohort)
+        self.environment, self.entries = _environment(), _entries(cohort)
+        self.open_state()
+
+    def open_state(self):
+        """Read the record of earlier runs (again)."""
+        path = self.folder / ".state.json"
+        try:
+            self.state = Dependency(_AtomicJson, os.fspath(path))
+        except DatabaseException:
+            raise TLEError(f"{self.relative(path)} is damaged: remove it and run again") from None
+
+    @functools.cached_property
+    def data(self):
+        """Paths (str) of the cohort's data files; TLEError if one is missing."""
+        if load_manifest().cohort(self.cohort).kind.startswith("phantom"):
+            return []
+        from tle_utils.cohorts.participants import data_files
+
+        return [os.fspath(path) for path in data_files(self.cohort)]
+
+    @functools.cached_property
+    def kernels(self):
+        """Kernels of the notebooks; to be closed."""
+        from tle_utils.book.execution import Kernels
+
+        return Kernels(self.root)
+
+    def relative(self, path):
+        """Path as text, from the project's root."""
+        return os.path.relpath(path, self.root)
+
+    def executed(self, name):
+        """Path of the executed notebook."""
+        return self.folder / "notebooks" / f"{name}.ipynb"
+
+    def failed(self, name):
+        """Path of the notebook as far as it came, if it failed."""
+        return self.folder / "failed" / f"{name}.ipynb"
+
+    def outputs(self, name):
+        """Path of the list of a notebook's results."""
+        return self.folder / name / "outputs.json"
+
+    def record(self, name):
+        """What is known of the last success of a notebook: ``seconds``, ``finished``, ...; empty if there is none."""
+        return self.state.get_values(name)
+
+    def _inputs(self, name):
+        step = self.steps[name]
+        parameters = {key: value for key, value in self.parameters[name].items() if key != "workers"}
+        inputs = step.content | self.environment | {f"parameter {key}": value for key, value in parameters.items()}
+        for cohort in {parameters[key] or default for key, default in step.beside.items()} - {self.cohort}:
+            maps = run_folder(self.profile, cohort) / FIRST / "outputs.json"
+            inputs[f"maps of cohort {cohort}"] = sha256(maps) if maps.exists() else None
+        return inputs if step.needs else inputs | self.entries
+
+    def _task(self, name):
+        needs = self.steps[name].needs
+        files = [os.fspath(self.outputs(need)) for need in needs] or self.data
+        targets = [os.fspath(self.executed(name)), os.fspath(self.outputs(name))]
+        return Task(name, None, file_dep=files, targets=targets, uptodate=[True])
+
+    def reasons(self, name):
+        """Say why a notebook has to run.
+
+        Parameters
+        ----------
+        name : str
+            Of the notebook.
+
+        Returns
+        -------
+        list of str
+            What changed since its last success; empty: up to date.
+        """
+        record = self.record(name)
+        if not record:
+            if self.failed(name).exists():
+                return ["failed in its last run"]
+            return ["did not finish in its last run" if self.executed(name).exists() else "never run"]
+        now, then = json.loads(json.dumps(self._inputs(name))), record["inputs"]
+        found = [f"{key} changed" for key in sorted({*now, *then}) if now.get(key) != then.get(key)]
+        status = self.state.get_status(self._task(name), {}, get_log=True)
+        words = {"missing_target": "is gone", "missing_file_dep": "is missing", "changed_file_dep": "changed"}
+        words |= {"added_file_dep": "is new", "removed_file_dep": "is no longer read"}
+        for kind, word in words.items():
+            found += [f"{self.relative(path)} {word}" for path in status.reasons.get(kind, [])]
+        return found or self._changed_outputs(name, record["stamps"])
+
+    def _changed_outputs(self, name, stamps):
+        found = []
+        for entry in json.loads(self.outputs(name).read_text(encoding="utf-8"))["files"]:
+            path = self.folder / name / entry["path"]
+            if not path.exists():
+                found.append(f"{self.relative(path)} is gone")
+            elif _stamp(path) != stamps.get(entry["path"]) and sha256(path) != entry["sha256"]:
+                found.append(f"{self.relative(path)} changed")
+        return found
+
+    def execute(self, name, label):
+        """Run one notebook and record it at once.
+
+        Parameters
+        ----------
+        name : str
+            Of the notebook.
+        label : str
+            Start of its progress line.
+
+        Raises
+        ------
+        tle_utils.book.execution.NotebookFailed
+            A cell failed; the notebook as far as it came is in ``failed/``.
+        """
+        import nbformat
+
+        from tle_utils.book.execution import NotebookFailed, ProgressLine, execute
+
+        task, step, start = self._task(name), self.steps[name], time.monotonic()
+        self.state.remove(name)
+        self.state.backend.dump()
+        inputs = self._inputs(name)
+        self.state.save_success(
+            task
+        )  # what it reads as it is now; what is edited while it runs is newer than its result
+        self.failed(name).unlink(missing_ok=True)
+        (self.folder / name).mkdir(parents=True, exist_ok=True)
+        following = next((later for other, later in self.steps.items() if other > name), None)
+        try:
+            with ProgressLine(label) as line, self.kernels.take(following and following.modules) as kernel:
+                arguments = {"kernel": kernel, "cwd": self.root, "output_path": self.executed(name)}
+                notebook = execute(step.path, self.parameters[name], line, **arguments)
+        except BaseException as error:
+            self.state.remove(name)
+            if isinstance(error, NotebookFailed):
+                write_text(self.failed(name), nbformat.writes(error.notebook))
+            raise
+        files = self._results(name)
+        write_json(self.outputs(name), {"files": files})
+        write_text(self.executed(name), nbformat.writes(notebook))
+        values = {
+            "inputs": inputs,
+            "stamps": {entry["path"]: _stamp(self.folder / name / entry["path"]) for entry in files},
+            "seconds": round(time.monotonic() - start, 1),
+            "finished": _now(),
+        }
+        self.state.backend.set(name, "_values_:", values)
+        self.state.backend.dump()
+
+    def _results(self, name):
+        folder, found = self.folder / name, []
+        made = [folder, *(self.folder / other for other in self.steps[name].makes)]
+        for path in sorted(path for one in made for path in one.rglob("*") if path.is_file()):
+            parts = Path(os.path.relpath(path, folder)).parts
+            if (
+                parts != ("outputs.json",)
+                and "cache" not in parts
+                and not any(part.startswith(".") and part != ".." for part in parts)
+            ):
+                found.append({"path": "/".join(parts), "size": path.stat().st_size, "sha256": sha256(path)})
+        return found
+
+    def data_checksum(self):
+        """One checksum over names and content of the cohort's data files (str), as the first notebook read them."""
+        first = next(iter(self.steps))
+        states = {self.relative(path): self.state.backend.get(first, path) for path in self.data}
+        return digest({name: state[2] for name, state in states.items() if state})
+
+
+def _stamp(path):
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _now():
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+@contextlib.contextmanager
+def _lock(folder, shown):
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TLEError(f"{shown} is in use by another run: wait for it or stop it") from None
+        yield
+
+
+def _participants(run):
+    """How many participants the first notebook prepared; None before it has run."""
+    path = run.folder / FIRST / "participants.tsv"
+    return len(path.read_text(encoding="utf-8").splitlines()) - 1 if path.exists() else None
+
+
+def _write_run_card(run, started, ended):
+    """Write ``run.json``; `ended` is notebook → state of this run."""
+    notebooks = {}
+    for name, values in run.parameters.items():
+        record = run.record(name)
+        checksum = sha256(run.outputs(name)) if record and run.outputs(name).exists() else None
+        known = {"seconds": record.get("seconds"), "finished": record.get("finished"), "outputs_sha256": checksum}
+        notebooks[name] = {"state": ended.get(name, "not run"), **known, "parameters": values}
+    path = run.folder / "run.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    write_json(
+        path,
+        {
+            "profile": run.profile,
+            "cohort": run.cohort,
+            "seed": next(iter(run.parameters.values())).get("seed"),
+            "started": started,
+            "finished": _now(),
+            **provenance.code_state(),
+            **provenance.machine(),
+            "versions": provenance.versions(),
+            "data": {"files": len(run.data), "sha256": run.data_checksum()},
+            "participants": _participants(run),
+            "memory": max(provenance.largest_process(), before.get("memory", 0.0)),
+            "disk": sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file()) / 1e9,
+            "notebooks": notebooks,
+        },
+    )
+
+
+def run_chain(profile, cohort, settings=(), workers=None, scheduler=None):
+    """Run what is out of date, in order; a notebook that needs a failed one is left out, the others go on.
+
+    Parameters
+    ----------
+    profile, cohort, settings, workers
+        See `tle_utils.book.parameters.resolve`.
+    scheduler : str, optional
+        Address of a Dask scheduler whose workers take the participants and folds, see `tle_utils.base.parallel`.
+
+    Returns
+    -------
+    int
+        Exit status: 0, 1 (a notebook failed), 2 (only bad input), 3 (all done, but participants were left out: a line
+        each, and how many), 130 (interrupted).
+
+    Raises
+    ------
+    TLEError
+        Bad input before the first notebook, or the run folder is in use.
+    """
+    run = Run(profile, cohort, settings, workers)
+    if scheduler:
+        parallel.connect(scheduler).close()
+        os.environ[parallel.SCHEDULER] = scheduler
+    shown = run.relative(run.folder)
+    print(f"{shown}: {len(run.steps)} notebooks, {len(run.data)} data files", flush=True)
+    with _lock(run.folder, shown):
+        run.open_state()
+        started, states, kinds = _now(), {}, set()
+        try:
+            for number, name in enumerate(run.steps, 1):
+                label = f"[{number}/{len(run.steps)}] {name}"
+                states[name] = _run_step(run, name, label, states, kinds)
+                if set(states.values()) != {"up to date"}:
+                    _write_run_card(run, started, states)
+        except KeyboardInterrupt:
+            states[name] = "interrupted"
+            _write_run_card(run, started, states)
+            print(f"tle_utils: interrupted in {name}; the same command goes on from there", file=sys.stderr)
+        finally:
+            if "kernels" in vars(run):
+                run.kernels.close()
+    return _exit_status(states, kinds) or _left_out(run)
+
+
+def _run_step(run, name, label, states, kinds):
+    """Run one notebook if it is out of date; returns its state and adds the exit status of a failure to `kinds`."""
+    missing = [need for need in run.steps[name].needs if states[need] in ("failed", "not run")]
+    if missing:
+        print(f"{label}: not run, it needs {missing[0]}", flush=True)
+        return "not run"
+    if not run.reasons(name):
+        print(f"{label}: up to date", flush=True)
+        return "up to date"
+    from tle_utils.book.execution import NotebookFailed
+
+    try:
+        run.execute(name, label)
+    except NotebookFailed as error:
+        if error.traceback:
+            print(error.traceback, file=sys.stderr)
+        kept = "" if error.bad_input else f" (as far as it came: {run.relative(run.failed(name))})"
+        print(f"tle_utils: {name}, {error}{kept}", file=sys.stderr, flush=True)
+        kinds.add(2 if error.bad_input else 1)
+        return "failed"
+    return "done"
+
+
+def _exit_status(states, kinds):
+    if "interrupted" in states.values():
+        return 130
+    if not kinds:
+        return 0
+    counts = {state: list(states.values()).count(state) for state in ("failed", "not run")}
+    print(f"tle_utils: {counts['failed']} failed, {counts['not run']} not run of {len(states)}", file=sys.stderr)
+    return min(kinds)
+
+
+def _left_out(run):
+    """Name the participants that notebooks left out; exit status 3 if there are any, else 0."""
+    lines = left_out(run.folder / name for name in run.steps)
+    for line in lines:
+        print(f"tle_utils: {line}", file=sys.stderr)
+    if lines:
+        print(f"tle_utils: {len(lines)} participants failed and were left out; the others went on", file=sys.stderr)
+    return 3 if lines else 0
+
+
+def status_lines(profile, cohort, settings=()):
+    """State of every notebook as lines of a table.
+
+    Parameters
+    ----------
+    profile, cohort, settings
+        See `tle_utils.book.parameters.resolve`.
+
+    Returns
+    -------
+    list of str
+        Notebook, when it finished, how long it took, and whether it is up to date or why not.
+    """
+    run = Run(profile, cohort, settings)
+    lines, stale = [f"{'notebook':28}{'finished':27}{'took':>9}  state"], set()
+    for name, step in run.steps.items():
+        record, reasons = run.record(name), run.reasons(name)
+        waits = [need for need in step.needs if need in stale]
+        if waits:
+            reasons.append(f"{waits[0]} runs first")
+        if reasons:
+            stale.add(name)
+        more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+        because = ("out of date: " if record else "") + ", ".join(reasons[:3]) + more
+        took = f"{record['seconds']} s" if record else "-"
+        lines.append(f"{name:28}{record.get('finished', '-'):27}{took:>9}  {because if reasons else 'up to date'}")
+    return lines

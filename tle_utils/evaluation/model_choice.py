@@ -1,0 +1,140 @@
+"""Which model to take: the folds of earlier chapters, the choice by validation participants, and what it is worth."""
+
+import numpy as np
+import pandas as pd
+
+from tle_utils.base.errors import TLEError
+from tle_utils.models.crossval import Fold
+from tle_utils.models.predictions import LEAST_PROBABILITY, select_rows, validate_predictions
+
+AS_TRAINED = ", as trained"
+"""End of the name of a model that stands in the table a second time, before its temperature; not to be chosen."""
+UNTRAINED = ("majority", "shuffled labels")  # with the ideal observer: never to be chosen
+
+
+def gather(tables):
+    """Predictions of several chapters in one table; a model that stands in several is taken from the first.
+
+    Parameters
+    ----------
+    tables : sequence of pandas.DataFrame
+        Tables of `tle_utils.models.predictions`; empty ones are passed over.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Validated.
+
+    Raises
+    ------
+    TLEError
+        When a participant has different true classes in two tables.
+    """
+    known, kept = set(), []
+    for table in tables:
+        if len(table):
+            kept.append(table[~table["model"].isin(known)])
+            known |= set(table["model"])
+    return validate_predictions(pd.concat(kept, ignore_index=True))
+
+
+def folds_of(predictions, participants):
+    """The folds that a table of predictions was made on.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        Table of `models.predictions`; the folds of its first model are taken, whose validation part must be outside
+        its training part (not so in an ensemble over inner folds).
+    participants : pandas.DataFrame
+        One row a participant: ``participant_id``.
+
+    Returns
+    -------
+    list of crossval.Fold
+        Positions in `participants`; a training part is everybody outside the test and validation part.
+
+    Raises
+    ------
+    TLEError
+        When the predictions are of other participants.
+    """
+    model = predictions["model"].iloc[0]
+    rows = validate_predictions(predictions[predictions["model"] == model])
+    place = {name: number for number, name in enumerate(participants["participant_id"])}
+    tested = rows[rows["split"] == "test"]
+    for _, part in tested.groupby("repeat"):
+        alone = set(part["participant_id"]) ^ set(place)
+        if alone:
+            raise TLEError(
+                f"participant '{min(alone)}' is not both in participants.tsv and in the predictions of '{model}': "
+                "run the notebook that made them again"
+            )
+    folds = []
+    for (repeat, fold), part in rows.groupby(["repeat", "fold"]):
+        positions = {split: np.sort(some["participant_id"].map(place)) for split, some in part.groupby("split")}
+        validation = positions.get("validation", np.array([], int))
+        train = np.setdiff1d(np.arange(len(place)), np.concatenate([validation, positions["test"]]))
+        folds.append(Fold(int(repeat), int(fold), train, validation, positions["test"]))
+    return folds
+
+
+def on_validation(predictions):
+    """How well every model tells the side of the validation patients, best first; test rows are not looked at.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        Predictions of several models with validation rows; recalibrated ones are compared more fairly.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``model``, ``rows`` (validation rows of patients that all models have; a patient may validate several folds),
+        ``side_loss`` (mean cross-entropy of the side, given that it is one of the two, in nats; a coin has log 2) and
+        ``lateralization_accuracy``, least loss first.
+
+    Raises
+    ------
+    TLEError
+        When the models have no validation row of a patient in common.
+    """
+    rows = select_rows(predictions, "validation", several=True)
+    rows = rows[rows["group"].isin(["left", "right"])]
+    shared = rows.groupby(["repeat", "fold", "participant_id"])["model"].transform("nunique")
+    rows = rows[shared == predictions["model"].nunique()]
+    if rows.empty:
+        raise TLEError("predictions: the models have no validation patient in common: run them on the same folds")
+    own = rows["p_left"].where(rows["group"] == "left", rows["p_right"])
+    p = (own / (rows["p_left"] + rows["p_right"])).fillna(0.5)
+    found = rows.assign(loss=np.log(1 / p.clip(LEAST_PROBABILITY, 1)), hit=np.where(p == 0.5, 0.5, p > 0.5))
+    table = found.groupby("model", sort=False).agg(
+        rows=("hit", "size"), side_loss=("loss", "mean"), lateralization_accuracy=("hit", "mean")
+    )
+    return table.sort_values("side_loss", kind="stable").reset_index()
+
+
+def choose_model(predictions, never=()):
+    """The model with the least cross-entropy of the side on validation patients; test rows are not looked at.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        As in `on_validation`.
+    never : sequence of str
+        Models that may not be chosen, besides `UNTRAINED` and those whose name ends in `AS_TRAINED`.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    TLEError
+        When no model is left, or the models have no validation patient in common.
+    """
+    out = predictions["model"].isin([*UNTRAINED, *never]) | predictions["model"].str.endswith(AS_TRAINED)
+    rows = predictions[~out]
+    if rows.empty:
+        raise TLEError("predictions: no model to choose from: run notebooks 03, 04 and 06 first")
+    return on_validation(rows)["model"].iloc[0]

@@ -1,0 +1,186 @@
+"""The paper's confusion tables and other published figures, in the shape of the book's own results."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from tle_utils.base.errors import TLEError
+from tle_utils.base.statistics import wilson_interval
+from tle_utils.models.predictions import CLASSES, classes_of, select_rows
+
+# (true, predicted) of each column, in the paper's order and words (Figures 8 and 12).
+PAPER_COLUMNS = {
+    "Controls labeled Left TLE": ("control", "left"),
+    "Correctly labeled Controls": ("control", "control"),
+    "Controls labeled Right TLE": ("control", "right"),
+    "Left TLE labeled Controls": ("left", "control"),
+    "Correctly labeled Left TLE": ("left", "left"),
+    "Left TLE labeled Right TLE": ("left", "right"),
+    "Right TLE labeled Controls": ("right", "control"),
+    "Correctly labeled Right TLE": ("right", "right"),
+    "Right TLE labeled Left TLE": ("right", "left"),
+}
+
+
+@functools.cache
+def _facts():
+    return yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
+
+
+def published_figures(name):
+    """Published figures by name, each with its ``source``.
+
+    Parameters
+    ----------
+    name : str
+        ``figure_8``, ``figure_12``, ``replication``, ``original_study``, ``follow_up``, ``slice_leakage`` or
+        ``other_systems``.
+
+    Raises
+    ------
+    TLEError
+        When there is no such entry.
+    """
+    facts = _facts()
+    if name not in facts:
+        raise TLEError(f"published figures: no '{name}': choose one of {', '.join(facts)}")
+    return facts[name]
+
+
+def paper_confusion_table(table):
+    """Confusion counts of three classes, one row a split, with the paper's nine columns (Figures 8 and 12).
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Predictions of one model; its test rows are used. Folds of all repeats are numbered through.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``split`` from 0, integer counts.
+
+    Raises
+    ------
+    TLEError
+        When the task has not the three classes.
+    """
+    rows = select_rows(table)
+    if tuple(classes_of(rows)) != CLASSES:
+        raise TLEError("predictions: the paper's confusion table needs control, left and right: use confusion() here")
+    counts = [
+        {
+            name: int(((part["group"] == true) & (part["predicted"] == called)).sum())
+            for name, (true, called) in PAPER_COLUMNS.items()
+        }
+        for _, part in rows.groupby(["repeat", "fold"])
+    ]
+    return pd.DataFrame(counts).rename_axis("split")
+
+
+def published_table(figure):
+    """The paper's confusion table of ``"figure_8"`` or ``"figure_12"``, in the shape of `paper_confusion_table`."""
+    entry = published_figures(figure)
+    if "per_split" not in entry:
+        raise TLEError(f"published figures: '{figure}' has no confusion table: choose figure_8 or figure_12")
+    return pd.DataFrame(entry["per_split"], columns=list(PAPER_COLUMNS)).rename_axis("split")
+
+
+def split_accuracy(counts):
+    """Accuracy of every split, recomputed from a table with the paper's nine columns."""
+    correct = [name for name, (true, called) in PAPER_COLUMNS.items() if true == called]
+    return (counts[correct].sum(axis=1) / counts.sum(axis=1)).rename("accuracy")
+
+
+def paper_summary(counts):
+    """What a table with the paper's nine columns says when it is counted through.
+
+    Parameters
+    ----------
+    counts : pandas.DataFrame
+        From `paper_confusion_table` or `published_table`.
+
+    Returns
+    -------
+    dict
+        ``correct``, ``n``, ``accuracy`` with ``ci_low`` and ``ci_high`` (Wilson 95 %), ``fold_mean``, ``fold_sd``,
+        ``lateralized`` (true left and right patients given their own side) with ``patients``, and for the signature of
+        a batch effect ``left_called_of_others`` (controls and right patients called left) with ``others`` and
+        ``left_called_ci_high``.
+    """
+    total = counts.sum()
+    true = pd.Series({name: pair[0] for name, pair in PAPER_COLUMNS.items()})
+    called = pd.Series({name: pair[1] for name, pair in PAPER_COLUMNS.items()})
+    correct, n = int(total[true == called].sum()), int(total.sum())
+    low, high = wilson_interval(correct, n)
+    ill = true != "control"
+    wrong, others = int(total[(true != "left") & (called == "left")].sum()), int(total[true != "left"].sum())
+    folds = split_accuracy(counts)
+    return {
+        "correct": correct,
+        "n": n,
+        "accuracy": correct / n,
+        "ci_low": low,
+        "ci_high": high,
+        "fold_mean": float(np.mean(folds)),
+        "fold_sd": float(np.std(folds, ddof=1)),
+        "lateralized": int(total[ill & (true == called)].sum()),
+        "patients": int(total[ill].sum()),
+        "left_called_of_others": wrong,
+        "others": others,
+        "left_called_ci_high": wilson_interval(wrong, others)[1],
+    }
+
+
+def called(counts, true, predicted):
+    """How many participants of a class are called another (or their own), with the share and its interval.
+
+    Parameters
+    ----------
+    counts : pandas.DataFrame
+        From `paper_confusion_table` or `published_table`.
+    true, predicted : {"control", "left", "right"}
+        True class and what it is called.
+
+    Returns
+    -------
+    dict
+        ``count``, ``n`` (participants of the true class), ``share``, ``ci_low``, ``ci_high`` (Wilson 95 %); ``share``
+        and interval are NaN where the class has nobody.
+    """
+    total = counts.sum()
+    n = int(sum(total[name] for name, pair in PAPER_COLUMNS.items() if pair[0] == true))
+    count = int(sum(total[name] for name, pair in PAPER_COLUMNS.items() if pair == (true, predicted)))
+    low, high = wilson_interval(count, n)
+    return {"count": count, "n": n, "share": count / n if n else np.nan, "ci_low": low, "ci_high": high}
+
+
+def published_beside():
+    """Published figures of telling the side, and on whom they were reached.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``system``, ``lateralization_accuracy``, ``n`` (as the source counts) and ``on whom``. Other people, other
+        scans, other definitions of the true side: to be read beside a table of this book, not against it.
+    """
+    follow_up, rows = published_figures("follow_up"), []
+    whom = f"patients of {follow_up['sites']} sites, 100 random splits"
+    reached = follow_up["lateralization_accuracy"]
+    for system, value in (
+        (f"Kaestner, Rao et al. 2023, CNN (mean of splits, SD {reached['sd']:.2f})", reached["mean"]),
+        ("Kaestner, Rao et al. 2023, hippocampal volumes", follow_up["hippocampal_volume_logistic_regression"]),
+        ("Kaestner, Rao et al. 2023, shuffled labels", follow_up["shuffled_labels"]),
+    ):
+        rows.append((system, value, follow_up["n"], whom))
+    for figure in ("figure_8", "figure_12"):
+        found = paper_summary(published_table(figure))
+        system = f"Rao, {figure.replace('_', ' ').capitalize()} (counted again; called control is wrong)"
+        rows.append((system, found["lateralized"] / found["patients"], found["patients"], "patients of the paper"))
+    for entry in published_figures("other_systems"):
+        if entry["task"].startswith("lateralize"):
+            rows.append((entry["name"], entry["accuracy"], entry["n"], entry["task"]))
+    return pd.DataFrame(rows, columns=["system", "lateralization_accuracy", "n", "on whom"])

@@ -1,0 +1,129 @@
+"""Slice leakage: what accuracy is worth when slices of one participant stand in training and in test.
+
+Shown with the simplest model that can recognise a person, one nearest neighbour (Yagis et al. 2021, Scientific Reports,
+10.1038/s41598-021-01681-w, show the same with deep networks).
+"""
+
+import functools
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedKFold
+from threadpoolctl import threadpool_limits
+
+from tle_utils.base.errors import TLEError
+from tle_utils.base.parallel import run_parallel
+from tle_utils.base.statistics import wilson_interval
+from tle_utils.imaging import slices
+
+POOL = 4  # voxels averaged along either axis of a slice
+
+
+def _small(path, y_mm):
+    small = slices.averaged(slices.load_slices([path], y_mm), POOL)[0]
+    return small.reshape(-1, len(y_mm)).T
+
+
+def small_slices(paths, y_mm, workers=1):
+    """Slices of every participant, averaged to 4 mm.
+
+    Parameters
+    ----------
+    paths : sequence of path-like
+        Maps on the template grid.
+    y_mm : sequence of int
+        MNI y coordinates of the slices in mm.
+    workers : int
+        Participants side by side.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, shape (n, len(y_mm), 1600).
+    """
+    job = functools.partial(_small, y_mm=tuple(y_mm))
+    return np.stack(run_parallel(job, list(paths), label="slices", workers=workers))
+
+
+def _nearest(small, train, test):
+    """Number of the training slice that is nearest to each test slice.
+
+    Every voxel is standardised at each position along the brain on the training slices, so that neighbours are alike in
+    the person and not in the position.
+    """
+    n, positions, voxels = small.shape
+    flat, place = small.reshape(-1, voxels).copy(), np.tile(np.arange(positions), n)
+    for position in range(positions):
+        here = place == position
+        flat[here] -= flat[train[place[train] == position]].mean(axis=0)
+    spread = flat[train].std(axis=0)
+    flat /= slices.floored(spread)
+    norms = (flat[train] ** 2).sum(axis=1)
+    return train[np.argmin(norms - 2 * flat[test] @ flat[train].T, axis=1)]
+
+
+def _folds(groups, positions, by_slice, n_splits, seed):
+    """Training and test slices of each fold; slices are numbered participant by participant."""
+    splitter = StratifiedKFold(n_splits, shuffle=True, random_state=seed)
+    if by_slice:
+        yield from splitter.split(np.zeros(len(groups) * positions), np.repeat(groups, positions))
+        return
+    every = np.arange(len(groups) * positions).reshape(len(groups), positions)
+    for train, test in splitter.split(np.zeros(len(groups)), groups):
+        yield every[train].ravel(), every[test].ravel()
+
+
+def demonstrate_leakage(small, groups, *, n_splits=5, n_shuffles=100, seed=0):
+    """Accuracy of the nearest slice, split by slice and by participant, with true and with random labels.
+
+    Parameters
+    ----------
+    small : numpy.ndarray
+        From `small_slices`, shape (n, positions, voxels).
+    groups : sequence of str
+        Class of each participant.
+    n_splits : int
+        Folds.
+    n_shuffles : int
+        How often the labels are dealt out anew among participants; all slices of one keep one label.
+    seed : int
+        Seed of folds and random labels.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a split and kind of labels: ``split`` (``by slice``, ``by participant``), ``labels`` (``true``,
+        ``random``), ``accuracy`` over slices, ``accuracy_low``, ``accuracy_high`` (true labels: Wilson 95 % counting
+        participants; random labels: 2.5th and 97.5th percentile over the dealings), ``n`` (participants), ``slices``
+        and ``same_person`` (share of slices whose nearest one is of the same participant).
+
+    Raises
+    ------
+    TLEError
+        When a class has fewer participants than folds, there is one class only, or a participant has a single slice.
+    """
+    groups = np.asarray(groups, dtype=str)
+    names, counts = np.unique(groups, return_counts=True)
+    n, positions, _ = small.shape
+    if len(names) < 2 or counts.min() < n_splits:
+        smallest = f"class '{names[counts.argmin()]}' has {counts.min()} participants"
+        raise TLEError(f"{smallest}, classes: {len(names)}, n_splits = {n_splits}: lower n_splits or add participants")
+    if positions < 2:
+        raise TLEError("one slice a participant cannot leak: give two slices or more")
+    rng = np.random.default_rng(seed)
+    dealt = np.stack([rng.permutation(groups) for _ in range(n_shuffles)])
+    rows = []
+    for split, by_slice in (("by slice", True), ("by participant", False)):
+        neighbour = np.empty(n * positions, int)
+        with threadpool_limits(1):
+            for train, test in _folds(groups, positions, by_slice, n_splits, seed):
+                neighbour[test] = _nearest(small, train, test)
+        person, other = np.arange(n * positions) // positions, neighbour // positions
+        common = {"split": split, "n": n, "slices": n * positions, "same_person": (person == other).mean()}
+        hit = (groups[person] == groups[other]).mean()
+        low, high = wilson_interval(hit * n, n)
+        rows.append(common | {"labels": "true", "accuracy": hit, "accuracy_low": low, "accuracy_high": high})
+        hits = (dealt[:, person] == dealt[:, other]).mean(axis=1)
+        low, high = np.percentile(hits, [2.5, 97.5])
+        rows.append(common | {"labels": "random", "accuracy": hits.mean(), "accuracy_low": low, "accuracy_high": high})
+    return pd.DataFrame(rows)

@@ -1,0 +1,225 @@
+"""Tables as readers see them: words for names of columns, values with their interval, a dash for what is missing."""
+
+import base64
+import html
+import mimetypes
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from IPython.display import HTML
+
+MISSING = "–"
+# Names of results in the words of the field; a name that is none of these loses its underscores.
+WORDS = {
+    "accuracy_in_text": "accuracy in the text",
+    "all": "all classes (share)",
+    "auc": "AUC",
+    "auc_about": "AUC, about",
+    "auc_left_right": "AUC, left or right",
+    "auprc": "area under precision-recall",
+    "auprc_chance": "the same by chance",
+    "balanced_accuracy": "balanced accuracy",
+    "both_sides": "both sides (share)",
+    "ci_low": "95 % CI",
+    "d_paired": "d free of sampling error",
+    "df": "degrees of freedom",
+    "ece_after": "ECE after",
+    "ece_before": "ECE before",
+    "ece_if_true": "ECE if all true",
+    "ece": "ECE",
+    "empty": "no class (share)",
+    "figure_8": "Figure 8",
+    "figure_12": "Figure 12",
+    "fold_mean": "mean over folds",
+    "fold_sd": "SD over folds",
+    "gm_correlation": "grey matter, correlation",
+    "gm_ml": "grey matter (ml)",
+    "head_size_ml": "head size (ml)",
+    "hippocampus_left_ml": "left hippocampus (ml)",
+    "hippocampus_right_ml": "right hippocampus (ml)",
+    "gradcam": "Grad-CAM",
+    "gradcam++": "Grad-CAM++",
+    "smoothgrad": "SmoothGrad",
+    "integrated_gradients": "Integrated gradients",
+    "occlusion": "Occlusion",
+    "deviation": "deviation alone",
+    "left_over_right": "left / right",
+    "mean_size": "classes in the set",
+    "model_a": "model A",
+    "model_b": "model B",
+    "n_train": "in training",
+    "npv": "NPV",
+    "one_answer": "one answer (share)",
+    "original_study": "the original study",
+    "over_chance": "in the hippocampus, over chance",
+    "p_corrected": "p (corrected t-test)",
+    "p_holm": "p (Holm)",
+    "p_mcnemar": "p (McNemar)",
+    "ppv": "PPV",
+    "published_low": "published 95 % CI",
+    "replication": "the paper",
+    "right_side": "affected side is the more important (share)",
+    "rows": "predictions",
+    "same_person": "nearest slice is the same person's (share)",
+    "sd": "SD",
+    "side_loss": "cross-entropy of the side (nats)",
+    "size": "participants of the cohort",
+    "spearman": "rank correlation",
+    "ssim": "SSIM",
+    "stated": "stated coverage",
+    "reached": "reached coverage",
+    "text_in_interval": "text inside the interval",
+    "thalamusproper": "thalamus",
+    "value_a": "value of A",
+    "value_b": "value of B",
+    "y_mm": "y (mm)",
+}
+# Those of them that are also values: names of metrics, methods and regions.
+VALUES = {"auc", "balanced_accuracy", "npv", "ppv", "gradcam", "gradcam++", "smoothgrad", "integrated_gradients"}
+VALUES |= {"occlusion", "deviation", "thalamusproper"}
+COUNTS = {"n", "n_train", "folds", "df", "rows"}
+P_VALUES = {"p", "p_corrected", "p_holm", "p_mcnemar"}
+LEAST_P = 0.001  # what is smaller is not told apart
+
+
+def word(name):
+    """A name of a column or value as readers see it.
+
+    Parameters
+    ----------
+    name : object
+        Like ``lateralization_accuracy``; what is no text is left alone.
+
+    Returns
+    -------
+    object
+        Like ``lateralization accuracy``.
+    """
+    return WORDS.get(name, name.replace("_", " ")) if isinstance(name, str) else name
+
+
+def _cell(value, digits):
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, float | np.floating):
+        return f"{value:.{digits}f}".replace("-", "−") if np.isfinite(value) else MISSING
+    if value is None or value is pd.NA:
+        return MISSING
+    return WORDS[value] if isinstance(value, str) and value in VALUES else str(value)
+
+
+def _column(column, digits):
+    values = column.astype(object)
+    if column.name in COUNTS:
+        values = [int(value) if isinstance(value, float) and np.isfinite(value) else value for value in values]
+    if column.name in P_VALUES:
+        return [f"< {LEAST_P}" if value < LEAST_P else _cell(value, max(digits, 3)) for value in values]
+    return [_cell(value, digits) for value in values]
+
+
+def texts(table, digits=3):
+    """A table as text: words for names, yes and no, dashes for what is missing, values beside their intervals.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns ``x_low`` and ``x_high`` go into the cells of ``x`` as ``0.80 [0.76, 0.83]``; ``ci_low`` and
+        ``ci_high`` become one column ``0.76 to 0.83``.
+    digits : int
+        Decimals of numbers that are no counts.
+
+    Returns
+    -------
+    pandas.DataFrame
+    """
+    out = {}
+    pairs = {name[:-4] for name in table if isinstance(name, str) and name.endswith("_low")}
+    pairs = {stem for stem in pairs if f"{stem}_high" in table}
+    for name in table:
+        stem, _, end = name.rpartition("_") if isinstance(name, str) else ("", "", "")
+        if stem not in pairs or end not in ("low", "high"):
+            out[name] = _column(table[name], digits)
+        elif end == "low":
+            low, high = (_column(table[f"{stem}_{end}"], digits) for end in ("low", "high"))
+            known = table[f"{stem}_low"].notna()
+            if stem in table:
+                spans = zip(out[stem], low, high, known, strict=True)
+                out[stem] = [f"{value} [{a}, {b}]" if is_known else value for value, a, b, is_known in spans]
+            else:
+                spans = zip(low, high, known, strict=True)
+                out[name] = [f"{a} to {b}" if is_known else MISSING for a, b, is_known in spans]
+    return pd.DataFrame(out, index=table.index, dtype=object).rename(columns=word, index=word)
+
+
+def shown(table, digits=3, **names):
+    """A table for a page.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Numbers of rows are left out.
+    digits : int
+        Decimals of numbers that are no counts.
+    **names : str
+        Words for columns that mean something else here than elsewhere.
+
+    Returns
+    -------
+    IPython.display.HTML
+        Nothing is cut and everything is escaped; the page sorts it and offers it as TSV.
+    """
+    text = texts(table.rename(columns=names), digits)
+    numbered = table.index.name is None and pd.api.types.is_integer_dtype(table.index)
+    text = text.rename_axis(index=None, columns=text.index.name)  # one line of names above the rows
+    with pd.option_context("display.max_colwidth", None, "display.html.border", 0):
+        return HTML(text.to_html(index=not numbered))
+
+
+def readable(results, metrics):
+    """Results as text: each metric with its interval in one cell, and the mean and spread over folds beside accuracy.
+
+    Parameters
+    ----------
+    results : pandas.DataFrame
+        From `results_table` or `subgroups`.
+    metrics : sequence of str
+        Which metrics to show, for example ``["accuracy", "auc"]``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Text cells like ``0.80 [0.76, 0.83]`` and ``0.80 ± 0.15``; an undefined value is ``–``.
+    """
+    parts = results[[f"{metric}{end}" for metric in metrics for end in ("", "_low", "_high")]]
+    cells = texts(parts, digits=2).set_axis(list(metrics), axis=1)
+    out = results[[name for name in ("model", "by", "subgroup", "n") if name in results]].copy()
+    for metric in metrics:
+        out[metric] = cells[metric]
+        if metric == "accuracy" and "accuracy_mean" in results:
+            spread = zip(results["accuracy_mean"], results["accuracy_sd"], strict=True)
+            out["accuracy over folds"] = [f"{mean:.2f} ± {sd:.2f}" if np.isfinite(sd) else "–" for mean, sd in spread]
+    last = [name for name in ("classes", "positive", "flags") if name in results]
+    return out.assign(**{name: results[name] for name in last})
+
+
+def download_link(path, label):
+    """A link in the page that holds a file itself, so that it works in the built book and without a network.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; small, since the page carries it.
+    label : str
+        Text of the link.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    path = Path(path)
+    content = base64.b64encode(path.read_bytes()).decode()
+    name = html.escape(path.name)
+    kind = "application/gzip" if path.suffix == ".gz" else mimetypes.guess_type(path.name)[0]
+    return f'<a download="{name}" href="data:{kind};base64,{content}">{html.escape(label)}</a>'

@@ -1,0 +1,128 @@
+"""How the template maps onto a scan: an affine matrix and warps, and what is carried along them.
+
+All transforms are in world coordinates (RAS, mm), from the template to the scan.
+"""
+
+import dataclasses
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from tle_utils.imaging import atlas
+
+FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # world coordinates of nibabel to those of ITK
+
+
+def to_sitk(volume, affine):
+    """SimpleITK image of an array; the affine may turn and scale but not shear."""
+    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.T))
+    size = nib.affines.voxel_sizes(affine)
+    image.SetSpacing(size.tolist())
+    image.SetDirection((FLIP[:3, :3] @ (affine[:3, :3] / size)).ravel().tolist())
+    image.SetOrigin((FLIP[:3, :3] @ affine[:3, 3]).tolist())
+    return image
+
+
+@dataclasses.dataclass(frozen=True)
+class Warp:
+    """A displacement of the template, x → x + shift(x), and its inverse; world coordinates in mm.
+
+    Parameters
+    ----------
+    shift, inverse : numpy.ndarray
+        In mm on the grid of `affine`, shape (x, y, z, 3); zero beyond it.
+    affine : numpy.ndarray
+        Voxel to world of that grid, whose axes are those of the world.
+    """
+
+    shift: np.ndarray
+    inverse: np.ndarray
+    affine: np.ndarray
+
+    @classmethod
+    def of(cls, shift, affine):
+        """The warp with a shift, and the inverse found for it."""
+        return cls(shift, _invert(shift, affine[0, 0]), affine)
+
+    def transform(self, back=False):
+        """As a transform of SimpleITK, forward or back."""
+        shift = self.inverse if back else self.shift
+        image = sitk.GetImageFromArray((shift * [-1, -1, 1]).transpose(2, 1, 0, 3), isVector=True)
+        image.CopyInformation(to_sitk(np.zeros(shift.shape[:3], np.float32), self.affine))
+        return sitk.DisplacementFieldTransform(image)
+
+    def growth(self):
+        """Jacobian determinant less 1 at every voxel of the warp's own grid."""
+        gradients = [np.stack(np.gradient(self.shift[..., i], self.affine[0, 0]), axis=-1) for i in range(3)]
+        return (np.linalg.det(np.eye(3) + np.stack(gradients, axis=-2)) - 1).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Alignment:
+    """How the template maps onto a scan: the warps from the last to the first, then the matrix.
+
+    Parameters
+    ----------
+    matrix : numpy.ndarray
+        Affine part, world coordinates, shape (4, 4).
+    warps : tuple of Warp
+        Of the whole brain, and what `refine` adds.
+    """
+
+    matrix: np.ndarray
+    warps: tuple
+
+    @staticmethod
+    def _linear(matrix):
+        turned = FLIP @ matrix @ FLIP
+        transform = sitk.AffineTransform(3)
+        transform.SetMatrix(turned[:3, :3].ravel().tolist())
+        transform.SetTranslation(turned[:3, 3].tolist())
+        return transform
+
+    def to_template(self, volume, affine):
+        """Sample a native volume on the template grid (linear)."""
+        steps = [self._linear(self.matrix), *(warp.transform() for warp in self.warps)]
+        return _resample(volume, affine, atlas.SHAPE, atlas.AFFINE, steps)
+
+    def to_native(self, volume, shape, affine):
+        """Sample a volume on the template grid at the voxels of a native grid (linear)."""
+        steps = [*(warp.transform(back=True) for warp in reversed(self.warps))]
+        steps.append(self._linear(np.linalg.inv(self.matrix)))
+        return _resample(volume, atlas.AFFINE, shape, affine, steps)
+
+    def jacobian(self):
+        """Native volume per template volume at every template voxel (affine and warps together)."""
+        determinant = np.full(atlas.SHAPE, np.linalg.det(self.matrix[:3, :3]), np.float32)
+        for i, warp in enumerate(self.warps):
+            later = [other.transform() for other in self.warps[i + 1 :]]
+            determinant *= 1 + _resample(warp.growth(), warp.affine, atlas.SHAPE, atlas.AFFINE, later)
+        return determinant
+
+
+def _resample(volume, affine, shape, target, steps):
+    """Sample `volume` at the voxels of a grid; `steps` are transforms, the last one is applied first."""
+    work = sitk.ResampleImageFilter()
+    work.SetSize([int(n) for n in shape])
+    work.SetOutputSpacing(nib.affines.voxel_sizes(target).tolist())
+    work.SetOutputOrigin((FLIP[:3, :3] @ target[:3, 3]).tolist())
+    work.SetOutputDirection((FLIP[:3, :3] @ (target[:3, :3] / nib.affines.voxel_sizes(target))).ravel().tolist())
+    if steps:
+        work.SetTransform(sitk.CompositeTransform(steps))
+    work.SetInterpolator(sitk.sitkLinear)
+    work.SetNumberOfThreads(1)
+    return sitk.GetArrayFromImage(work.Execute(to_sitk(volume.astype(np.float32), affine))).T
+
+
+def _invert(warp, mm, steps=12):
+    """Inverse of a displacement field by fixed-point iteration on its own grid."""
+    grid = np.indices(warp.shape[:3], dtype=np.float32)
+    inverse = np.zeros_like(warp)
+    for _ in range(steps):
+        where = grid + np.moveaxis(inverse, -1, 0) / mm
+        inverse = -np.stack(
+            [ndimage.map_coordinates(warp[..., i], where, order=1, mode="nearest") for i in range(3)], axis=-1
+        )
+    return inverse

@@ -1,0 +1,293 @@
+"""Comparators from scikit-learn: out-of-fold predictions of simple models on the folds of the networks.
+
+Every model is fitted on the training part of a fold only, the same participants the networks learn from; the
+validation part is predicted, never learned from.
+"""
+
+import numpy as np
+import pandas as pd
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from tle_utils.base.errors import TLEError
+from tle_utils.imaging import slices
+from tle_utils.models.predictions import out_of_fold
+
+VOLUMES = ["hippocampus_left", "hippocampus_right"]
+SVM_C = (0.01, 0.1, 1.0, 10.0)
+BLOCK = 16384
+
+
+def _groups(participants):
+    return participants["group"].to_numpy(str)
+
+
+def majority(participants, folds):
+    """Always the most frequent class of the training part, with the training frequencies as probabilities.
+
+    Parameters
+    ----------
+    participants : pandas.DataFrame
+        One row a participant: ``participant_id``, ``group``.
+    folds : sequence
+        Positions of each fold: `tle_utils.models.crossval.Fold`, or plain ``(train, validation, test)`` with an empty
+        validation part where there is none.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table of `tle_utils.models.predictions`.
+    """
+    groups = _groups(participants)
+
+    def predict(train, rows, number):
+        model = DummyClassifier(strategy="prior").fit(train[:, None], groups[train])
+        return model.classes_, model.predict_proba(rows[:, None])
+
+    return out_of_fold(participants, folds, "majority", predict)
+
+
+def _volumes(participants):
+    for name in VOLUMES:
+        if name not in participants:
+            raise TLEError(f"participants: no column '{name}': add hippocampal volumes or leave this comparator out")
+    values = participants[VOLUMES].to_numpy(float)
+    bad = participants["participant_id"].to_numpy(str)[~(values > 0).all(axis=1)]
+    if len(bad):
+        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+        raise TLEError(
+            f"hippocampal volumes missing or not positive for {', '.join(bad[:5])}{more}: "
+            "keep participants with both volumes (and make the folds after that)"
+        )
+    return values
+
+
+def _logistic():
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+
+
+def hippocampal_volumes(participants, folds):
+    """Logistic regression on the left and the right hippocampal volume, standardised in the fold.
+
+    Parameters
+    ----------
+    participants : pandas.DataFrame
+        ``participant_id``, ``group``, ``hippocampus_left``, ``hippocampus_right`` (any unit, the same on both sides).
+    folds : sequence
+        As in `majority`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table of `tle_utils.models.predictions`.
+
+    Raises
+    ------
+    TLEError
+        Names the participants without volumes.
+    """
+    values, groups = _volumes(participants), _groups(participants)
+
+    def predict(train, rows, number):
+        model = _logistic().fit(values[train], groups[train])
+        return model.classes_, model.predict_proba(values[rows])
+
+    return out_of_fold(participants, folds, "hippocampal volumes", predict)
+
+
+def asymmetry(participants, folds):
+    """Thresholds on two numbers: asymmetry (L − R) / (L + R) for the side, the smaller volume for patient or control.
+
+    Each threshold is where a logistic regression on that number alone, fitted in the fold, crosses one half.
+    Left and right probabilities are the patient's probability divided by that of the side.
+
+    Parameters
+    ----------
+    participants, folds
+        As in `hippocampal_volumes`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table of `tle_utils.models.predictions`.
+    """
+    volumes, groups = _volumes(participants), _groups(participants)
+    index = ((volumes[:, :1] - volumes[:, 1:]) / volumes.sum(axis=1, keepdims=True)).reshape(-1, 1)
+    smaller = volumes.min(axis=1, keepdims=True)
+
+    def two_way(feature, is_first, train, rows):
+        if is_first[train].all() or not is_first[train].any():
+            return np.full(len(rows), float(is_first[train].all()))
+        return _logistic().fit(feature[train], is_first[train]).predict_proba(feature[rows])[:, 1]
+
+    def predict(train, rows, number):
+        ill = groups != "control"
+        patient = two_way(smaller, ill, train, rows)
+        left = two_way(index, groups == "left", train[ill[train]], rows)
+        p = {"control": 1 - patient, "left": patient * left, "right": patient * (1 - left)}
+        known = np.unique(groups[train])
+        return known, np.stack([p[name] for name in known], axis=1)
+
+    return out_of_fold(participants, folds, "asymmetry index", predict)
+
+
+def _linear_kernel(flat, train):
+    """Scalar products of all rows after standardising each voxel on the training rows, in blocks of voxels."""
+    deviation = np.concatenate(
+        [flat[train, start : start + BLOCK].std(axis=0) for start in range(0, flat.shape[1], BLOCK)]
+    )
+    deviation = slices.floored(deviation)
+    kernel = np.zeros((len(flat), len(flat)))
+    for start in range(0, flat.shape[1], BLOCK):
+        block = flat[:, start : start + BLOCK]
+        block = (block - block[train].mean(axis=0)) / deviation[start : start + BLOCK]
+        kernel += block @ block.T
+    return kernel / kernel[train, train].mean()
+
+
+def _svm_probabilities(kernel, labels, train, rows, seed):
+    """Linear SVM with C and the probabilities' logistic map from inner folds of the training part."""
+    names, counts = np.unique(labels, return_counts=True)
+    if counts.min() < 2:
+        raise TLEError(f"voxel SVM: class '{names[counts.argmin()]}' has one participant in training: use fewer folds")
+    inner = StratifiedKFold(min(5, counts.min()), shuffle=True, random_state=seed)
+    own = kernel[np.ix_(train, train)]
+    search = GridSearchCV(SVC(kernel="precomputed"), {"C": SVM_C}, cv=inner, scoring="balanced_accuracy")
+    model = search.fit(own, labels).best_estimator_
+    inside = cross_val_predict(model, own, labels, cv=inner, method="decision_function")
+    outside = model.decision_function(kernel[np.ix_(rows, train)])
+    width = inside.reshape(len(train), -1).shape[1]
+    calibration = LogisticRegression(max_iter=1000).fit(inside.reshape(-1, width), labels)
+    return calibration.classes_, calibration.predict_proba(outside.reshape(-1, width))
+
+
+def voxel_svm(x, participants, folds, seed=0):
+    """Linear support vector machine on all voxels of the slices, standardised voxel by voxel in the fold.
+
+    C is chosen and the decision values are turned into probabilities by inner cross-validation of the training part.
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        Slices, float32, shape (n, 160, 160, channels), in the order of `participants`.
+    participants, folds
+        As in `majority`.
+    seed : int
+        Seed of the inner folds.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table of `tle_utils.models.predictions`.
+
+    Raises
+    ------
+    TLEError
+        Names the participants whose slices hold NaN or infinite values or are constant.
+    """
+    flat, groups = _flat(x, participants), _groups(participants)
+
+    def predict(train, rows, number):
+        return _svm_probabilities(_linear_kernel(flat, train), groups[train], train, rows, seed + number)
+
+    return out_of_fold(participants, folds, "voxel SVM", predict)
+
+
+def _flat(x, participants):
+    if len(x) != len(participants):
+        raise TLEError(f"slices: {len(x)} images for {len(participants)} participants: load them from the same table")
+    flat = np.asarray(x).reshape(len(x), -1)
+    slices.refuse_not_finite(flat, participants)
+    even = participants["participant_id"].to_numpy(str)[np.ptp(flat, axis=1) == 0]
+    if 0 < len(even) < len(flat):
+        raise TLEError(f"slices: a constant image for {', '.join(even[:5])}: preprocess these participants again")
+    varies = np.ptp(flat, axis=0) > 0
+    if not varies.any():
+        raise TLEError("slices: the same image for every participant: check the maps they were read from")
+    return flat[:, varies]
+
+
+def shuffled_labels(participants, folds, x=None, seed=0):
+    """A model that learned from permuted labels: what the chain gives when there is nothing to learn.
+
+    The labels of each training part are permuted; validation and test keep theirs.
+
+    Parameters
+    ----------
+    participants, folds
+        As in `hippocampal_volumes`, or as in `voxel_svm` where `x` is given.
+    x : numpy.ndarray, optional
+        Slices; the model is then the voxel SVM, otherwise the regression on hippocampal volumes.
+    seed : int
+        Seed of the permutations and inner folds.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table of `tle_utils.models.predictions`.
+    """
+    groups = _groups(participants)
+    features = _volumes(participants) if x is None else _flat(x, participants)
+
+    def predict(train, rows, number):
+        labels = np.random.default_rng([seed, number]).permutation(groups[train])
+        if x is None:
+            model = _logistic().fit(features[train], labels)
+            return model.classes_, model.predict_proba(features[rows])
+        return _svm_probabilities(_linear_kernel(features, train), labels, train, rows, seed + number)
+
+    return out_of_fold(participants, folds, "shuffled labels", predict)
+
+
+def comparators(x, participants, folds, seed=0):
+    """Predictions of all comparators in one table: majority, shuffled labels, volumes, asymmetry index, voxel SVM.
+
+    Parameters
+    ----------
+    x, participants, folds, seed
+        As in `voxel_svm`; `participants` with hippocampal volumes.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table of `tle_utils.models.predictions`, for `tle_utils.evaluation.model_tests.results_table`.
+    """
+    tables = [
+        majority(participants, folds),
+        shuffled_labels(participants, folds, x, seed),
+        hippocampal_volumes(participants, folds),
+        asymmetry(participants, folds),
+        voxel_svm(x, participants, folds, seed),
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def leave_one_out(participants):
+    """Predictions of everyone by models that were fitted on all others: majority, asymmetry index, regression.
+
+    Parameters
+    ----------
+    participants : pandas.DataFrame
+        From `with_volumes`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table of `tle_utils.models.predictions`.
+
+    Raises
+    ------
+    TLEError
+        When a class has fewer than two participants.
+    """
+    counts = participants["group"].value_counts()
+    if len(counts) < 2 or counts.min() < 2:
+        raise TLEError(f"leave-one-out needs two classes with two participants each: {counts.to_dict()}")
+    everyone, none = np.arange(len(participants)), np.array([], int)
+    folds = [(np.delete(everyone, one), none, everyone[[one]]) for one in everyone]
+    models = (majority, asymmetry, hippocampal_volumes)
+    return pd.concat([model(participants, folds) for model in models], ignore_index=True)

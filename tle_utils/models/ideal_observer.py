@@ -1,0 +1,73 @@
+"""The ceiling of a phantom cohort: what the ideal observer says of the participants of a chapter, in their folds."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tle_utils.base.errors import TLEError
+from tle_utils.models.predictions import out_of_fold
+from tle_utils.phantom.volumes import ideal_observer
+
+IDEAL_OBSERVER = "ideal observer (true latent volumes)"
+
+
+def read_truth(folder):
+    """Truth table of the phantom that notebook 01 made.
+
+    Parameters
+    ----------
+    folder : path-like
+        Results of notebook 01.
+
+    Returns
+    -------
+    pandas.DataFrame or None
+        ``maps/truth.tsv`` as `tle_utils.phantom.maps.make_phantom` wrote it; None where the cohort has no known truth.
+    """
+    path = Path(folder) / "maps" / "truth.tsv"
+    if not path.exists():
+        return None
+    text = {"participant_id": str, "site": str}
+    return pd.read_csv(path, sep="\t", dtype=text, keep_default_na=False, na_values=["nan"])
+
+
+def ideal_predictions(folder, participants, folds):
+    """Predictions of the ideal observer, who knows the generative model and the true latent volumes.
+
+    It learns nothing from the folds; they only say where a row of the table belongs.
+
+    Parameters
+    ----------
+    folder : path-like
+        Results of notebook 01.
+    participants : pandas.DataFrame
+        ``participant_id`` and ``group`` of the chapter; classes without a participant are ruled out.
+    folds : sequence
+        As in `tle_utils.models.baselines.majority`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table of `tle_utils.models.predictions`; without a row where the cohort has no known truth.
+
+    Raises
+    ------
+    TLEError
+        When a participant has no row in the truth table.
+    """
+    truth = read_truth(folder)
+    if truth is None:
+        return pd.DataFrame()
+    truth = truth.set_index("participant_id", drop=False)
+    lost = set(participants["participant_id"]) - set(truth.index)
+    if lost:
+        raise TLEError(f"truth.tsv has no participant '{min(lost)}': run notebook 01_preprocessing again")
+    known = ideal_observer(truth.loc[participants["participant_id"]])
+
+    def predict(train, rows, number):
+        classes = np.unique(participants["group"].to_numpy(str)[train])
+        p = known[[f"p_{name}" for name in classes]].to_numpy()[rows]
+        return classes, p / p.sum(axis=1, keepdims=True)
+
+    return out_of_fold(participants, folds, IDEAL_OBSERVER, predict)

@@ -1,0 +1,162 @@
+"""Is a new grey-matter map of the kind that a model learned from?
+
+Three plain measures of a whole map, each held against its mean and deviation over the training controls. They see
+another scanner, another program, other smoothing or a child's head; a lesion of a few ml hardly moves them.
+"""
+
+import functools
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+from tle_utils.base.parallel import run_parallel
+from tle_utils.imaging import atlas
+from tle_utils.imaging.images import flag
+
+MEASURES = {
+    "pattern": "likeness to the template's grey matter",
+    "amount": "amount of grey matter",
+    "sharpness": "sharpness of the map",
+}
+LIMIT = 5.0  # deviations from the mean control beyond which a map is of another kind
+LEAST = 10  # controls below which nothing can be said
+FLOOR = 0.02  # least deviation counted, so that differences of up to a tenth never make a map unlike
+
+
+class TrainingMaps(BaseModel):
+    """What the maps of the training controls are like.
+
+    Attributes
+    ----------
+    n : int
+        Controls.
+    mean, sd : dict of str to float
+        Of each of `MEASURES` over controls, the deviation at least `FLOOR`; empty with fewer than `LEAST` controls.
+    limit : float
+        Deviations beyond which a map counts as unlike.
+    flagged : dict of str to tuple of int
+        Class to how many of its training participants would be flagged, and how many there are.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n: int
+    mean: dict[str, float]
+    sd: dict[str, float]
+    limit: float = LIMIT
+    flagged: dict[str, tuple[int, int]] = {}
+
+
+@functools.cache
+def _thinned():
+    """Every second voxel of the brain, and the template's grey matter there."""
+    inside = atlas.brain_mask()[::2, ::2, ::2]
+    return inside, atlas.tissue_priors()["GM"][::2, ::2, ::2][inside]
+
+
+def measure(grey):
+    """Measures of a map.
+
+    Parameters
+    ----------
+    grey : numpy.ndarray
+        Grey-matter map on the template grid, shape (197, 233, 189).
+
+    Returns
+    -------
+    dict of str to float
+        ``pattern``: Fisher's z of the correlation with the template's grey matter inside the brain; ``amount``: log of
+        the grey matter in ml; ``sharpness``: log of the mean step between neighbours over the mean value.
+    """
+    inside, prior = _thinned()
+    values = grey[::2, ::2, ::2][inside]
+    r = np.corrcoef(values, prior)[0, 1] if values.std() > 0 else 0.0
+    planes = grey[:, ::3]
+    steps = sum(np.abs(np.diff(planes, axis=axis)).sum(dtype=np.float64) for axis in (0, 2))
+    total = planes.sum(dtype=np.float64)
+    tiny = np.finfo(float).tiny
+    return {
+        "pattern": float(np.arctanh(np.clip(r, -0.999999, 0.999999))),
+        "amount": float(np.log(max(grey.sum(dtype=np.float64) / 1000, tiny))),
+        "sharpness": float(np.log(max(steps, tiny) / max(total, tiny))),
+    }
+
+
+def _measure_file(path):
+    return measure(np.asarray(nib.as_closest_canonical(nib.load(path)).dataobj, np.float32))
+
+
+def fit_training_maps(paths, groups, workers=1):
+    """Learn what the maps of the training controls are like.
+
+    Parameters
+    ----------
+    paths : sequence of path-like
+        Grey-matter maps on the template grid.
+    groups : sequence of str
+        Class of each.
+    workers : int
+        Maps side by side.
+
+    Returns
+    -------
+    Likeness
+    """
+    table = pd.DataFrame(run_parallel(_measure_file, list(paths), label="likeness", workers=workers))
+    groups = np.asarray(groups)
+    controls = table[groups == "control"]
+    if len(controls) < LEAST:
+        return TrainingMaps(n=len(controls), mean={}, sd={})
+    mean, sd = controls.mean(), controls.std().clip(lower=FLOOR)
+    off = ((table - mean).abs() > LIMIT * sd).any(axis=1).to_numpy()
+    flagged = {name: (int(off[groups == name].sum()), int((groups == name).sum())) for name in np.unique(groups)}
+    return TrainingMaps(n=len(controls), mean=mean.round(6).to_dict(), sd=sd.round(6).to_dict(), flagged=flagged)
+
+
+def deviations(known, grey):
+    """Deviations of a map from the mean training control.
+
+    Parameters
+    ----------
+    known : Likeness
+        From `fit_training_maps`.
+    grey : numpy.ndarray
+        As in `measure`.
+
+    Returns
+    -------
+    dict of str to float
+        Measure to z; empty where the model had too few controls.
+    """
+    found = measure(grey)
+    return {name: (found[name] - known.mean[name]) / known.sd[name] for name in known.mean}
+
+
+def judge(known, grey):
+    """Flags of a map that is unlike those of the training controls.
+
+    Parameters
+    ----------
+    known, grey
+        As in `deviations`.
+
+    Returns
+    -------
+    list of dict
+        See `images.flag`; a failing one for each measure beyond the limit, one that does not fail where the model had
+        too few controls to say.
+    """
+    if not known.mean:
+        return [flag("likeness", f"whether the map is like the training maps is not known ({known.n} controls)", False)]
+    return [
+        flag(
+            name,
+            f"the map is unlike the training maps: {MEASURES[name]} is {z:+.1f} deviations from the mean of "
+            f"{known.n} controls (limit {known.limit:g})",
+            True,
+        )
+        for name, z in deviations(known, grey).items()
+        if abs(z) > known.limit
+    ]

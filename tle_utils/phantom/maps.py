@@ -1,0 +1,361 @@
+"""Phantom cohorts: grey-matter maps with known truth, calibrated against published effect sizes.
+
+Each map is the template's grey matter, moved by a small residual misregistration and multiplied by smooth regional
+volume factors. The sums over the regions of the map equal the participant's latent volumes, which `phantom_model`
+draws: natural variation with head size, age and sex, and the disease.
+"""
+
+import dataclasses
+import functools
+import gzip
+import hashlib
+import os
+import zlib
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from scipy import ndimage, sparse
+from threadpoolctl import threadpool_limits
+
+from tle_utils.base.errors import TLEError
+from tle_utils.base.parallel import run_parallel
+from tle_utils.imaging import atlas
+from tle_utils.phantom.fields import bspline_basis, smooth_field
+from tle_utils.phantom.volumes import (
+    GROUPS,
+    HEAD_EXPONENT,
+    HEAD_SIZE_ML,
+    SIDES_CORRELATION,
+    Knobs,
+    check_whole,
+    draw_person,
+    model_regions,
+    participant_streams,
+)
+
+MODEL = "1"  # part of every map's fingerprint: raise it when the maps change
+SLOPE = 2 / 255  # maps are stored in one byte a voxel, 0 to 2
+
+# How a map varies beyond its regional volumes.
+TEXTURE_SD, TEXTURE_MM = 0.12, 10
+SHIFT_SD_MM, SHIFT_MM = 0.8, 16
+NOISE_SD = 0.03
+SITE_MM = 40
+BATCH_SD = 0.08
+
+
+@functools.cache
+def _space():
+    """What every map shares: the box around the brain, its voxels, the smooth regions and their mixing."""
+    brain = atlas.brain_mask()
+    box = tuple(slice(*np.flatnonzero(brain.any(axis=other))[[0, -1]] + [0, 1]) for other in [(1, 2), (0, 2), (0, 1)])
+    brain = brain[box]
+    grey = np.ascontiguousarray(atlas.tissue_priors()["GM"][box])
+    table, _ = model_regions()
+    order = np.zeros(table["label"].max() + 1, np.int16)
+    order[table["label"]] = np.arange(1, len(table) + 1)
+    labels = order[atlas.regions()[0][box]]
+    middle = labels.shape[0] // 2
+    distance, nearest = ndimage.distance_transform_edt(labels[:middle] == 0, return_indices=True)
+    grown = np.zeros_like(labels)
+    grown[:middle] = np.where(distance <= 4, labels[:middle][tuple(nearest)], 0)
+    voxel = np.full(labels.shape, -1, np.int32)
+    voxel[brain] = np.arange(brain.sum())
+    parts = []
+    for region, place in enumerate(ndimage.find_objects(grown)):
+        place = tuple(slice(max(0, s.start - 6), s.stop + 6) for s in place)
+        weight = ndimage.gaussian_filter((grown[place] == region + 1).astype(np.float32), 1.5)
+        for side, where in ((0, voxel[place]), (len(table) // 2, voxel[::-1][place])):
+            used = (weight >= 0.01) & (where >= 0)
+            parts.append((weight[used], where[used], np.full(used.sum(), region + side)))
+    weight, row, column = map(np.concatenate, zip(*parts, strict=True))
+    memberships = sparse.csr_array((weight, (row, column)), shape=(brain.sum(), len(table)))
+    inside = labels[brain]
+    share = sparse.csr_array((grey[brain], (inside, np.arange(inside.size))), shape=(len(table) + 1, inside.size))
+    mixing = (share @ memberships).toarray()[1:] / share.sum(axis=1)[1:, None]
+    voxels = np.array(np.nonzero(brain), np.float32)
+    return box, brain, grey, inside, voxels, memberships, np.linalg.inv(mixing)
+
+
+@functools.cache
+def _basis(spacing):
+    """B-splines of smooth fields in the box."""
+    return [values[part] for values, part in zip(bspline_basis(spacing), _space()[0], strict=True)]
+
+
+def _coefficients(rng, spacing, n=1):
+    """White coefficients of `n` fields; left and right correlate as the volumes do."""
+    shape = [b.shape[1] for b in _basis(spacing)]
+    white = rng.standard_normal((n, *shape), dtype=np.float32)
+    same, opposite = (white + white[:, ::-1]) / 2**0.5, (white - white[:, ::-1]) / 2**0.5
+    return ((1 + SIDES_CORRELATION) / 2) ** 0.5 * same + ((1 - SIDES_CORRELATION) / 2) ** 0.5 * opposite
+
+
+def _field(coefficients, spacing):
+    """Values of one smooth field at the voxels of the brain."""
+    return smooth_field(coefficients, _basis(spacing))[_space()[1]]
+
+
+def draw(group, index, knobs):
+    """Draw what makes one participant.
+
+    Parameters
+    ----------
+    group : {"control", "left", "right"}
+        True class.
+    index : int
+        Which participant of the group, from 0.
+    knobs : phantom_model.Knobs
+        Seed and strength of the effects.
+
+    Returns
+    -------
+    dict
+        ``row`` (entries of the truth table), ``latent`` and ``effect`` (log ml, one a region), ``texture`` and
+        ``shift`` (coefficients of the fields), ``noise`` (generator of the voxel noise).
+    """
+    person, field, noise = participant_streams(knobs.seed, group, index)
+    row, latent, effect = draw_person(person, group, knobs)
+    texture, shift = _coefficients(field, TEXTURE_MM)[0], _coefficients(field, SHIFT_MM, 3)
+    return {"row": row, "latent": latent, "effect": effect, "texture": texture, "shift": shift, "noise": noise}
+
+
+def render(drawn, knobs):
+    """Make the grey-matter map of a drawn participant.
+
+    Parameters
+    ----------
+    drawn : dict
+        From `draw`.
+    knobs : Knobs
+        For the effects of site and batch.
+
+    Returns
+    -------
+    numpy.ndarray
+        Modulated grey matter at the voxels of the brain, float32. Before the effects of site and batch its regional
+        sums are the latent volumes.
+    """
+    _, _, grey, inside, voxels, memberships, unmix = _space()
+    moved = np.stack([_field(part, SHIFT_MM) for part in drawn["shift"]])
+    moved *= SHIFT_SD_MM
+    moved += voxels
+    value = ndimage.map_coordinates(grey, moved, order=1, mode="nearest", output=np.float32)
+    rest = _field(drawn["texture"], TEXTURE_MM)
+    rest *= TEXTURE_SD
+    if drawn["noise"] is not None:
+        rest += NOISE_SD * drawn["noise"].standard_normal(rest.size, dtype=np.float32)
+    rest += HEAD_EXPONENT["cortex"] * np.log(drawn["row"]["head_size_ml"] / HEAD_SIZE_ML)
+    value *= np.exp(rest)
+    factor = np.zeros(len(unmix), np.float32)
+    base = value
+    for _ in range(3):
+        sums = np.bincount(inside, weights=value, minlength=len(factor) + 1)[1:] / 1000
+        factor += unmix @ (drawn["latent"] - np.log(sums))
+        value = base * np.exp(memberships @ factor.astype(np.float32))
+    site = int(drawn["row"]["site"].removeprefix("site-"))
+    if knobs.site_effect:
+        rng = np.random.default_rng([knobs.seed, len(GROUPS), site])
+        field = rng.standard_normal() / 2 + _field(_coefficients(rng, SITE_MM)[0], SITE_MM)
+        value *= np.exp(np.float32(knobs.site_effect) * field)
+    if drawn["row"]["batch"]:
+        value *= _batch_factor(knobs.seed)
+    return value
+
+
+def _batch_factor(seed):
+    """What the second batch multiplies grey matter with, at the voxels of the brain."""
+    rng = np.random.default_rng([seed, len(GROUPS) + 1])
+    return np.exp(np.float32(BATCH_SD) * _field(_coefficients(rng, SITE_MM)[0], SITE_MM))
+
+
+def batch_factor(seed):
+    """What the second batch of a cohort multiplies grey matter with: a smooth field, the same for everyone in it.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the cohort.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, shape (197, 233, 189), 1 outside the brain.
+    """
+    return in_space(_batch_factor(seed), outside=1)
+
+
+def in_space(values, outside=0):
+    """Put values at the voxels of the brain, such as those of `render`, on the template grid.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        One value a voxel of the brain.
+    outside : float
+        Value elsewhere.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (197, 233, 189), of the type of `values`.
+    """
+    box, brain, *_ = _space()
+    volume = np.full(atlas.SHAPE, outside, values.dtype)
+    volume[box][brain] = values
+    return volume
+
+
+def stored_map(drawn, knobs):
+    """A participant's map as it is stored: numpy.ndarray of uint8, shape (197, 233, 189), in steps of `SLOPE`."""
+    values = np.clip(np.rint(render(drawn, knobs) / np.float32(SLOPE)), 0, 255)
+    return in_space(values.astype(np.uint8))
+
+
+def _write(path, stored, fingerprint):
+    header = nib.Nifti1Header()
+    header.set_data_dtype(np.uint8)
+    header.set_data_shape(stored.shape)
+    header.set_sform(atlas.AFFINE, "mni")
+    header.set_qform(atlas.AFFINE, "mni")
+    header.set_xyzt_units("mm")
+    header.set_slope_inter(SLOPE, 0)
+    header.set_data_offset(352)
+    header["descrip"] = fingerprint.encode()
+    header["magic"] = b"n+1"
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    with (
+        open(temporary, "wb") as raw,
+        gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0) as file,
+    ):
+        file.write(header.binaryblock + bytes(4) + stored.tobytes("F"))
+    os.replace(temporary, path)
+
+
+def _read(path, fingerprint):
+    """Stored values of an existing map, or None when it is absent, damaged or of other parameters."""
+    try:
+        image = nib.load(path)
+        if bytes(image.header["descrip"]).rstrip(b"\0") != fingerprint.encode() or image.shape != atlas.SHAPE:
+            return None
+        return image.dataobj.get_unscaled()
+    except (OSError, EOFError, zlib.error, ValueError, nib.filebasedimages.ImageFileError):
+        return None
+
+
+@threadpool_limits.wrap(limits=1)
+def _participant(person, out_dir, knobs):
+    """Make one participant's map, unless it is there, and return the row of the truth table."""
+    group, index = person
+    number = f"sub-{len(GROUPS) * index + GROUPS.index(group) + 1:04d}"
+    path = out_dir / f"{number}_space-{atlas.SPACE}_desc-modulated_label-GM_probseg.nii.gz"
+    kept = dataclasses.asdict(dataclasses.replace(knobs, label_noise=0.0))
+    fingerprint = "phantom " + hashlib.sha256(repr((MODEL, group, index, kept)).encode()).hexdigest()[:32]
+    drawn = draw(group, index, knobs)
+    stored = _read(path, fingerprint)
+    if stored is None:
+        stored = stored_map(drawn, knobs)
+        _write(path, stored, fingerprint)
+    names = model_regions()[0]["name"]
+    volumes = atlas.regional_volumes(stored) * SLOPE
+    row = {"participant_id": number, **drawn["row"], "image": str(path)}
+    row |= {f"latent_{name}": value for name, value in zip(names, drawn["latent"], strict=True)}
+    row |= {f"effect_{name}": value for name, value in zip(names, drawn["effect"], strict=True)}
+    row |= {f"volume_{side}_{region}": value for (region, side), value in volumes.items()}
+    return row
+
+
+def make_phantom(
+    out_dir,
+    *,
+    n_control,
+    n_left,
+    n_right,
+    seed,
+    workers=1,
+    effect_scale=1.0,
+    sclerosis_fraction=0.45,
+    n_sites=1,
+    site_effect=0.0,
+    batch_confound=0.0,
+    label_noise=0.0,
+):
+    """Make a phantom cohort of modulated grey-matter maps with known truth.
+
+    A participant depends on the seed, the class and the place in the class only: the same bytes whatever the number of
+    participants or workers. Maps that are already there and whole are kept.
+
+    Parameters
+    ----------
+    out_dir : path
+        Gets one map a participant (about 1.8 MB) and ``truth.tsv``.
+    n_control, n_left, n_right : int
+        Participants of each class.
+    seed : int
+        Not negative.
+    workers : int
+        Processes side by side.
+    effect_scale : float
+        Multiplies the published effect sizes, 0 to 5.
+    sclerosis_fraction : float
+        Chance that a patient is sclerotic, 0 to 1.
+    n_sites : int
+        Sites, drawn without regard to the class.
+    site_effect : float
+        Size of a site's gain and smooth field (standard deviation of the log), 0 to 0.5.
+    batch_confound : float
+        0: no batch. Else the chance that a participant's batch tells whether the class is left (others toss a coin);
+        the second batch has a smooth field of its own.
+    label_noise : float
+        Chance that the label (`group`) is one of the other classes, 0 to 1.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a participant: ``participant_id, group, age, sex, site, mts, hippocampus_left, hippocampus_right``
+        (ml, measured on the map), ``image, image_kind`` and of the truth ``true_group, true_side, sclerotic, batch,
+        head_size_ml``. ``truth.tsv`` adds, for every region, ``latent_…`` (log ml), ``effect_…`` (its part that is
+        disease) and ``volume_…`` (ml, measured on the map).
+
+    Raises
+    ------
+    TLEError
+        When a parameter is out of range.
+    """
+    counts = {"control": n_control, "left": n_left, "right": n_right}
+    for group, count in counts.items():
+        check_whole(f"n_{group}", count, 0)
+    check_whole("workers", workers, 1)
+    if not any(counts.values()):
+        raise TLEError("n_control, n_left and n_right are all 0: give at least one participant")
+    knobs = Knobs(seed, effect_scale, sclerosis_fraction, n_sites, site_effect, batch_confound, label_noise)
+    out_dir = Path(out_dir).resolve()
+    out_dir.mkdir(parents=True, exist_ok=True)
+    people = sorted(((group, i) for group, n in counts.items() for i in range(n)), key=lambda p: (p[1], p[0]))
+    job = functools.partial(_participant, out_dir=out_dir, knobs=knobs)
+    truth = pd.DataFrame(run_parallel(job, people, label="phantom maps", workers=workers))
+    truth.insert(1, "group", [_label(group, i, counts, knobs) for group, i in people])
+    settings = {"effect_scale": effect_scale, "sclerosis_fraction": sclerosis_fraction}
+    truth = pd.concat([truth, pd.DataFrame(settings, index=truth.index)], axis=1)
+    temporary = out_dir / f".{os.getpid()}-truth.tsv"
+    truth.assign(image=truth["image"].map(os.path.basename)).to_csv(temporary, sep="\t", index=False)
+    os.replace(temporary, out_dir / "truth.tsv")
+    table = truth[["participant_id", "group", "age", "sex", "site"]].copy()
+    table["mts"] = truth["sclerotic"].astype("boolean")
+    for side in ("left", "right"):
+        table[f"hippocampus_{side}"] = truth[f"volume_{side}_hippocampus"]
+    table["image"], table["image_kind"] = truth["image"], "gm"
+    extra = ["true_group", "true_side", "sclerotic", "batch", "head_size_ml"]
+    return pd.concat([table, truth[extra]], axis=1)
+
+
+def _label(group, index, counts, knobs):
+    """The label in the table: the true class, or with chance `label_noise` another class of the cohort."""
+    rng = np.random.default_rng([knobs.seed, len(GROUPS) + 2, GROUPS.index(group), index])
+    noisy, which = rng.random(2)
+    others = [other for other in GROUPS if other != group and counts[other]]
+    if noisy >= knobs.label_noise or not others:
+        return group
+    return others[int(which * len(others))]

@@ -1,0 +1,382 @@
+"""The known model of regional volumes behind the phantom, its ideal observer and its calibration.
+
+The logarithm of every regional volume follows a Gaussian with effects of head size, age and sex; left and right
+correlate. A patient adds the disease. A fraction of the patients is sclerotic and carries the effects that
+ENIGMA-Epilepsy measured (Whelan et al. 2018, Brain 141:391, table ``enigma_effects.tsv``); the others carry only the
+published fronto-parietal thinning, which tells little about the side, and nothing in the hippocampus.
+"""
+
+import dataclasses
+import functools
+import numbers
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage, special
+
+from tle_utils.base.errors import TLEError
+from tle_utils.imaging import atlas
+
+GROUPS = ("control", "left", "right")
+
+# Natural variation of the logarithm of regional volumes, after head size, age and sex.
+SPREAD = {
+    "hippocampus": 0.083,
+    "amygdala": 0.095,
+    "thalamusproper": 0.065,
+    "pallidum": 0.09,
+    "accumbensarea": 0.12,
+    "entorhinal": 0.12,
+    "frontalpole": 0.12,
+    "temporalpole": 0.11,
+    "transversetemporal": 0.11,
+    "bankssts": 0.10,
+}
+SPREAD_ELSEWHERE = 0.08
+SIDES_CORRELATION = 0.73  # left with right, after head size, age and sex
+SHARED, SHARED_LENGTH_MM = 0.2, 30.0  # correlation of far regions; how fast near ones lose theirs
+HEAD_EXPONENT = {"cortex": 0.8, "subcortex": 0.55}
+AGE_PER_DECADE = {"cortex": -0.02, "subcortex": -0.013}
+FEMALE = 0.01
+FRONTO_PARIETAL = (
+    "caudalmiddlefrontal",
+    "inferiorparietal",
+    "paracentral",
+    "parsopercularis",
+    "parsorbitalis",
+    "parstriangularis",
+    "postcentral",
+    "precentral",
+    "precuneus",
+    "rostralmiddlefrontal",
+    "superiorfrontal",
+    "superiorparietal",
+    "supramarginal",
+)
+HEAD_SIZE_ML = 1450  # mean
+
+
+@dataclasses.dataclass(frozen=True)
+class Knobs:
+    """What a user may turn; see `make_phantom`."""
+
+    seed: int
+    effect_scale: float = 1.0
+    sclerosis_fraction: float = 0.45
+    n_sites: int = 1
+    site_effect: float = 0.0
+    batch_confound: float = 0.0
+    label_noise: float = 0.0
+
+    def __post_init__(self):
+        check_whole("seed", self.seed, 0)
+        check_whole("n_sites", self.n_sites, 1)
+        limits = {"effect_scale": 5, "sclerosis_fraction": 1, "site_effect": 0.5, "batch_confound": 1, "label_noise": 1}
+        for name, high in limits.items():
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Real) or not 0 <= value <= high:
+                raise TLEError(f"{name}={value!r}: give a number from 0 to {high}")
+
+
+def check_whole(name, value, least):
+    """Raise a TLEError unless `value` is a whole number of at least `least`."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+        raise TLEError(f"{name}={value!r}: give a whole number, {least} or more")
+
+
+def published_effects():
+    """ENIGMA-Epilepsy effect sizes of mesial temporal lobe epilepsy with hippocampal sclerosis.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a side of the disease (``patients``), ``hemisphere`` and ``region``: Cohen's ``d`` with its 95 %
+        interval ``low``, ``high`` (Whelan et al. 2018, Brain 141:391; ENIGMA Toolbox, BSD-3).
+    """
+    return pd.read_csv(Path(__file__).with_name("enigma_effects.tsv"), sep="\t", comment="#")
+
+
+@functools.cache
+def model_regions():
+    """Regions of the model.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        The table of `atlas.regions`, all of the left hemisphere before its partners, with ``name``, ``volume`` (ml of
+        grey matter in the template), ``spread`` (natural standard deviation of the log volume), ``head`` (exponent of
+        head size) and ``age`` (change of the log volume a decade).
+    near : numpy.ndarray
+        Correlation between the regions of one hemisphere.
+    """
+    labels, table = atlas.regions()
+    table = table.sort_values(["hemisphere", "label"], ignore_index=True)
+    volumes = atlas.regional_volumes(atlas.tissue_priors()["GM"])
+    table["name"] = table["hemisphere"] + "_" + table["region"]
+    table["volume"] = [volumes[region, side] for region, side in zip(table["region"], table["hemisphere"], strict=True)]
+    table["spread"] = table["region"].map(SPREAD).fillna(SPREAD_ELSEWHERE)
+    table["head"] = table["structure"].map(HEAD_EXPONENT)
+    table["age"] = table["structure"].map(AGE_PER_DECADE)
+    half = table["label"][: len(table) // 2]
+    centres = np.array(ndimage.center_of_mass(labels > 0, labels, half))
+    distance = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
+    return table, SHARED + (1 - SHARED) * np.exp(-distance / SHARED_LENGTH_MM)
+
+
+def _covariance():
+    """Covariance of the latent log volumes after head size, age and sex."""
+    table, near = model_regions()
+    spread = table["spread"].to_numpy()
+    sides = np.array([[1, SIDES_CORRELATION], [SIDES_CORRELATION, 1]])
+    return np.kron(sides, near) * spread[:, None] * spread[None]
+
+
+def _mean_log_volumes(age, female, head_size):
+    """Expected log volumes (ml) of healthy people."""
+    table, _ = model_regions()
+    return (
+        np.log(table["volume"].to_numpy())
+        + np.multiply.outer(np.log(np.asarray(head_size) / HEAD_SIZE_ML), table["head"].to_numpy())
+        + np.multiply.outer((np.asarray(age) - 40) / 10, table["age"].to_numpy())
+        + np.multiply.outer(np.asarray(female) * FEMALE, np.ones(len(table)))
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _disease(group, sclerotic, scale):
+    """Change of the log volumes that the disease makes."""
+    table, _ = model_regions()
+    if group == "control":
+        return np.zeros(len(table))
+    effects = published_effects().query("patients == @group").set_index(["region", "hemisphere"])["d"]
+    size = effects.loc[list(zip(table["region"], table["hemisphere"], strict=True))].to_numpy()
+    if not sclerotic:
+        size = np.where(table["region"].isin(FRONTO_PARIETAL), size, 0)
+    return np.log1p(np.maximum(scale * size * table["spread"].to_numpy(), -0.95))
+
+
+def participant_streams(seed, group, index):
+    """Random generators of one participant: of the person, of the smooth fields and of the voxel noise of the map.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the cohort.
+    group : {"control", "left", "right"}
+        True class.
+    index : int
+        Which participant of the class, from 0.
+
+    Returns
+    -------
+    list of numpy.random.Generator
+    """
+    streams = np.random.SeedSequence([seed, GROUPS.index(group), index]).spawn(3)
+    return [np.random.default_rng(stream) for stream in streams]
+
+
+def draw_person(rng, group, knobs):
+    """Draw one participant's covariates and latent volumes.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        The participant's own.
+    group : {"control", "left", "right"}
+        True class.
+    knobs : Knobs
+        Strength of the effects.
+
+    Returns
+    -------
+    row : dict
+        Entries of the truth table.
+    latent, effect : numpy.ndarray
+        Logarithm of the volumes in ml and the part of it that is disease, one a row of `model_regions`.
+    """
+    female = bool(rng.random() < 0.55)
+    age = round(float(np.clip(rng.normal(38, 12), 18, 70)), 1)
+    head_size = round(HEAD_SIZE_ML * float(np.exp(rng.normal(-0.06 if female else 0.06, 0.075))), 3)
+    sclerotic = bool(rng.random() < knobs.sclerosis_fraction) and group != "control"
+    table, near = model_regions()
+    sides = np.linalg.cholesky(np.array([[1, SIDES_CORRELATION], [SIDES_CORRELATION, 1]]))
+    white = rng.standard_normal((2, len(near)))
+    natural = (sides @ white @ np.linalg.cholesky(near).T).ravel() * table["spread"].to_numpy()
+    site, confounded, coin = rng.random(3)
+    batch = 0
+    if knobs.batch_confound:
+        batch = int(group == "left") if confounded < knobs.batch_confound else int(coin < 0.5)
+    row = {
+        "true_group": group,
+        "true_side": "" if group == "control" else group,
+        "sclerotic": sclerotic,
+        "age": age,
+        "sex": "F" if female else "M",
+        "head_size_ml": head_size,
+        "site": f"site-{int(site * knobs.n_sites) + 1}",
+        "batch": batch,
+    }
+    effect = _disease(group, sclerotic, knobs.effect_scale)
+    return row, _mean_log_volumes(age, female, head_size) + natural + effect, effect
+
+
+def _log_likelihoods(truth):
+    """Log-likelihood of each participant's latent volumes in each class, shape (n, 3)."""
+    table, _ = model_regions()
+    scale, fraction = truth["effect_scale"].iloc[0], truth["sclerosis_fraction"].iloc[0]
+    female = (truth["sex"] == "F").to_numpy()
+    mean = _mean_log_volumes(truth["age"].to_numpy(), female, truth["head_size_ml"].to_numpy())
+    residual = truth[[f"latent_{name}" for name in table["name"]]].to_numpy() - mean
+    whiten = np.linalg.inv(np.linalg.cholesky(_covariance()))
+
+    def log_density(group, sclerotic):
+        return -0.5 * (((residual - _disease(group, sclerotic, scale)) @ whiten.T) ** 2).sum(axis=1)
+
+    result = [log_density("control", False)]
+    with np.errstate(divide="ignore"):
+        weights = np.log([fraction, 1 - fraction])
+    for group in GROUPS[1:]:
+        parts = np.stack([log_density(group, True), log_density(group, False)], axis=1)
+        result.append(special.logsumexp(parts + weights, axis=1))
+    return np.stack(result, axis=1)
+
+
+def ideal_observer(truth):
+    """Class probabilities by someone who knows the generative model and the latent volumes: the ceiling.
+
+    Uses the true latent volumes with age, sex and head size, and nothing of site, batch or label noise: what a
+    classifier gains above it is a confound or luck.
+
+    Parameters
+    ----------
+    truth : pandas.DataFrame
+        ``truth.tsv`` of a phantom cohort or some of its rows. Classes without a row are ruled out.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``participant_id, group, p_control, p_left, p_right, predicted``.
+    """
+    _check_truth(truth)
+    share = truth["true_group"].value_counts(normalize=True).reindex(GROUPS, fill_value=0).to_numpy()
+    with np.errstate(divide="ignore"):
+        score = _log_likelihoods(truth) + np.log(share)
+    chance = special.softmax(score, axis=1)
+    result = truth[["participant_id", "group"]].reset_index(drop=True)
+    result[[f"p_{group}" for group in GROUPS]] = chance
+    result["predicted"] = np.array(GROUPS)[chance.argmax(axis=1)]
+    return result
+
+
+def _residual_sd(values, design):
+    """Least-squares coefficients and the standard deviation of what is left, a column of `values` at a time."""
+    coefficients, *_ = np.linalg.lstsq(design, values, rcond=None)
+    left = values - design @ coefficients
+    return coefficients, np.sqrt((left**2).sum(axis=0) / (len(values) - np.linalg.matrix_rank(design)))
+
+
+def measured_effects(truth):
+    """Compare the volumes measured on the maps of sclerotic patients and controls with the published effect sizes.
+
+    Parameters
+    ----------
+    truth : pandas.DataFrame
+        ``truth.tsv`` of a phantom cohort.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a side of the disease (``patients``), ``hemisphere`` and ``region``. ``d``: Cohen's d adjusted for age,
+        sex, head size and site as ENIGMA does, with its sampling interval ``d_low``, ``d_high``. ``d_paired``: the
+        same with every participant's own natural variation, known here, taken out, so that nearly no sampling error
+        is left. ``published_d, published_low, published_high``: ENIGMA and its 95 % interval. ``inside`` and
+        ``paired_inside``: whether that interval holds ``d`` and ``d_paired``.
+
+    Raises
+    ------
+    TLEError
+        When there are fewer than 10 controls or no side has 10 sclerotic patients.
+    """
+    _check_truth(truth)
+    names = model_regions()[0]["name"]
+    published = published_effects()
+    published["name"] = published["hemisphere"] + "_" + published["region"]
+    controls = truth["true_group"] == "control"
+    result = []
+    for side in GROUPS[1:]:
+        patients = (truth["true_group"] == side) & truth["sclerotic"].astype(bool)
+        if patients.sum() < 10 or controls.sum() < 10:
+            continue
+        part, ill = truth[controls | patients], patients[controls | patients].to_numpy()
+        design = np.column_stack([ill, *_covariates(part)])
+        volume = part[[f"volume_{name}" for name in names]].to_numpy()
+        latent = part[[f"latent_{name}" for name in names]].to_numpy()
+        effect = part[[f"effect_{name}" for name in names]].to_numpy()
+        coefficients, spread = _residual_sd(volume, design)
+        change = volume - np.exp(latent - effect)
+        measured = pd.DataFrame(
+            {
+                "name": names,
+                "d": coefficients[0] / spread,
+                "d_paired": (change[ill].mean(axis=0) - change[~ill].mean(axis=0)) / spread,
+            }
+        )
+        error = np.sqrt(1 / ill.sum() + 1 / (~ill).sum() + measured["d"] ** 2 / (2 * len(ill)))
+        measured["d_low"], measured["d_high"] = measured["d"] - 1.96 * error, measured["d"] + 1.96 * error
+        result.append(published[published["patients"] == side].merge(measured, on="name"))
+    if not result:
+        raise TLEError("too few participants to calibrate: make 10 controls and 10 sclerotic patients of a side")
+    result = pd.concat(result, ignore_index=True).drop(columns=["name", "source"])
+    result = result.rename(columns={"d_x": "published_d", "low": "published_low", "high": "published_high", "d_y": "d"})
+    for column, name in {"d": "inside", "d_paired": "paired_inside"}.items():
+        result[name] = result[column].between(result["published_low"], result["published_high"])
+    return result
+
+
+def _covariates(truth):
+    """Columns of the adjustment: one, age in decades, female, log head size, sites."""
+    sites = pd.get_dummies(truth["site"], drop_first=True, dtype=float).to_numpy().T
+    head = np.log(truth["head_size_ml"] / HEAD_SIZE_ML)
+    return [np.ones(len(truth)), (truth["age"] - 40) / 10, (truth["sex"] == "F").astype(float), head, *sites]
+
+
+def natural_variation(truth):
+    """Spread, left-right correlation and covariate effects of the controls' volumes, measured on the maps.
+
+    Parameters
+    ----------
+    truth : pandas.DataFrame
+        ``truth.tsv`` of a phantom cohort.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a region (index): ``cv`` (standard deviation over mean, both sides), ``left_right_correlation``, and of
+        a regression of the log volume of both sides ``age_percent_per_decade``, ``female_percent``, ``head_exponent``.
+    """
+    _check_truth(truth)
+    controls = truth[truth["true_group"] == "control"]
+    if len(controls) < 10:
+        raise TLEError(f"{len(controls)} controls are too few to measure natural variation: make 10 or more")
+    table, _ = model_regions()
+    rows = {}
+    for region in table["region"].unique():
+        both = controls[[f"volume_left_{region}", f"volume_right_{region}"]].to_numpy()
+        slopes, _ = _residual_sd(np.log(both.sum(axis=1)), np.column_stack(_covariates(controls)))
+        rows[region] = {
+            "cv": (both.std(axis=0, ddof=1) / both.mean(axis=0)).mean(),
+            "left_right_correlation": np.corrcoef(both.T)[0, 1],
+            "age_percent_per_decade": 100 * slopes[1],
+            "female_percent": 100 * slopes[2],
+            "head_exponent": slopes[3],
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("region")
+
+
+def _check_truth(truth):
+    needed = {"participant_id", "true_group", "sclerotic", "age", "sex", "head_size_ml", "site"}
+    needed |= {"effect_scale", "sclerosis_fraction", *("latent_" + model_regions()[0]["name"])}
+    missing = sorted(needed - set(truth.columns))
+    if missing:
+        raise TLEError(f"truth table lacks '{missing[0]}': read truth.tsv as make_phantom wrote it")
