@@ -15,7 +15,7 @@ def wilson_interval(successes, n):
 
 
 def bootstrap_weights(rng, n, draws=DRAWS):
-    """How often each of `n` participants is drawn in each bootstrap sample: numpy.ndarray of float, shape (draws, n)."""
+    """How often each of `n` participants is drawn in each bootstrap sample: numpy.ndarray of float, (draws, n)."""
     return rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(float)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from tle_utils.base import files
+from tle_utils.base.files import read_arrays
 from tle_utils.base.fingerprints import code_version
 from tle_utils.base.parallel import run_parallel
 from tle_utils.models import crossval
@@ -103,7 +103,7 @@ class Maps:
 
 def _explain_fold(job):
     x, groups, classes, fold, network, folder, cache, methods, target, codes = job
-    stored = files.read_arrays(crossval.fold_path(folder, fold)) or {}
+    stored = read_arrays(crossval.fold_path(folder, fold)) or {}
     files = {m: Path(cache) / f"{network}_repeat-{fold.repeat}_fold-{fold.fold:02d}_{m}.npz" for m in methods}
     explained = codes[fold.test] if codes is not None else stored["p_test"].argmax(axis=1) if stored else None
     text = [
@@ -113,7 +113,7 @@ def _explain_fold(job):
         str(explained),
     ]
     key = hashlib.sha256("\n".join(text).encode()).hexdigest()
-    missing = [m for m in methods if str((files.read_arrays(files[m]) or {}).get("key")) != key]
+    missing = [m for m in methods if str((read_arrays(files[m]) or {}).get("key")) != key]
     if missing:
         case = open_fold(x, groups, classes, fold, network=network, folder=folder)
         explainer = attribution.Explainer(case.model)
