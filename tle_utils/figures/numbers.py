@@ -12,6 +12,9 @@ from plotly.subplots import make_subplots
 COLOURS = {"control": "#0072B2", "left": "#D55E00", "right": "#009E73"}
 SPLIT_COLOURS = {"training": "#0072B2", "validation": "#E69F00", "test": "#CC79A7"}
 NAMES = {"control": "Control", "left": "Left TLE", "right": "Right TLE"}
+LINES = ("#0072B2", "#E69F00", "#CC79A7", "#009E73", "#D55E00", "#56B4E9")  # where a colour is no class
+GREY = "#7f7f7f"
+DOTTED = {"color": GREY, "dash": "dot"}  # lines to compare with: chance, no effect, equal
 
 pio.templates["tle"] = go.layout.Template(
     layout={
@@ -26,6 +29,30 @@ pio.templates.default = "plotly_white+tle"
 pio.renderers.default = "plotly_mimetype"
 
 SYMBOLS = {"with sclerosis": "x", "without sclerosis": "circle"}
+
+
+def error_bars(rows, value, low=None, high=None, **looks):
+    """Error bars of plotly for points with a 95 % interval.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        One row per point.
+    value, low, high : str
+        Columns of the point and of the ends of its interval, by default ``<value>_low`` and ``<value>_high``.
+    **looks
+        Width, colour and the like, as plotly names them.
+
+    Returns
+    -------
+    dict
+        For ``error_x`` or ``error_y``.
+    """
+    ends = {
+        "array": rows[high or f"{value}_high"] - rows[value],
+        "arrayminus": rows[value] - rows[low or f"{value}_low"],
+    }
+    return {"type": "data", "symmetric": False, **ends, **looks}
 
 
 def loss_curves(curves):
@@ -227,12 +254,7 @@ def model_intervals(results, value="accuracy", *, chance=None, label=None):
             mode="markers",
             marker={"size": 11, "color": COLOURS["control"]},
             cliponaxis=False,
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": rows[f"{value}_high"] - rows[value],
-                "arrayminus": rows[value] - rows[f"{value}_low"],
-            },
+            error_x=error_bars(rows, value),
             hovertemplate="%{y}: %{x:.2f}<extra></extra>",
         )
     )
