@@ -49,9 +49,13 @@ def write_json(path, content):
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def write_table(path, table, digits=None):
-    """Write a pandas.DataFrame as TSV atomically, without its index; `digits` are significant ones, by default all."""
-    write_text(path, table.to_csv(sep="\t", index=False, float_format=digits and f"%.{digits}g"))
+def write_table(path, table, digits=None, decimals=None):
+    """Write a pandas.DataFrame as TSV atomically, without its index.
+
+    Numbers have `digits` significant digits or a fixed number of `decimals`, by default all they have.
+    """
+    number = f"%.{digits}g" if digits else decimals and f"%.{decimals}f"
+    write_text(path, table.to_csv(sep="\t", index=False, float_format=number))
 
 
 def read_arrays(path):
