@@ -10,61 +10,81 @@ import warnings
 from joblib import Parallel, delayed
 
 from tle_utils.base.errors import TLEError
+from tle_utils.base.text import amount, clock
 
 SCHEDULER = "TLE_SCHEDULER"
 """Environment variable with the address of a Dask scheduler; unset or empty: processes of this machine."""
 
-ON_THE_WAY = re.compile(r"^.+: \d+/\d+, .+, ends \d\d:\d\d:\d\d\n?", re.MULTILINE)
+ON_THE_WAY = re.compile(r"^.+: .+/.+, .+, ends \d\d:\d\d:\d\d\n?", re.MULTILINE)
 """A line of `Progress` before the last one."""
 
 WAIT_S = 60  # for the scheduler to answer and for its first worker
 
 
-def _clock(seconds):
-    minutes, seconds = divmod(int(round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+class Line:
+    """One line about something long: rewritten in place in a terminal, printed anew in a notebook or a log."""
+
+    def __init__(self, label):
+        self.label, self.start, self.terminal = label, time.monotonic(), sys.stdout.isatty()
+
+    def spent(self):
+        """Time in s since the line was made (float)."""
+        return time.monotonic() - self.start
+
+    def show(self, text, last=False):
+        """Print the text behind the label; in a terminal the next one takes its place unless it is the `last`."""
+        text = f"{self.label}: {text}"
+        if self.terminal:
+            print(f"\r\x1b[K{text if last else text[:118]}", end="\n" if last else "", flush=True)
+        else:
+            print(text, flush=True)
 
 
-class Progress:
-    """Print how far a long loop is, its rate and when it ends.
+class Progress(Line):
+    """How far a long loop or a download is, its rate and when it ends; about ten plain lines outside a terminal.
 
-    A terminal gets one line that is rewritten; a notebook or a log gets at most about ten plain lines.
+    It can be the ``progressbar`` of ``pooch.HTTPDownloader``, also of several files one after the other: pooch writes
+    the size of a file to ``total``, counts its bytes, and at its end calls `reset`, `update` with all of them, `close`.
 
     Parameters
     ----------
     total : int
-        Number of steps.
+        Number of steps, or of bytes of all files.
     label : str
         What is being done, for example ``"folds"``.
+    unit : str
+        Of the steps, for example ``"B"`` for bytes; by default they are counted one by one.
     """
 
-    def __init__(self, total, label):
-        self.total, self.label = total, label
-        self.done, self.start, self.last = 0, time.monotonic(), 0.0
-        self.terminal = sys.stdout.isatty()
+    def __init__(self, total, label, unit=""):
+        super().__init__(label)
+        self.whole = self.total = total
+        self.unit, self.done, self.closed, self.tenths, self.said = unit, 0, 0, 0, 0.0
 
-    def step(self):
-        """Count one step as done and print when it is time."""
-        self.done += 1
-        now = time.monotonic()
-        tenth = max(1, self.total // 10)
-        due = self.done == self.total or (
-            now - self.last > 0.2 if self.terminal else self.done % tenth == 0 or now - self.last > 120
-        )
-        if not due:
-            return
-        self.last = now
-        spent = max(now - self.start, 1e-6)
-        rate = self.done / spent
-        rate_text = f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each"
-        end = time.strftime("%H:%M:%S", time.localtime(time.time() + (self.total - self.done) / rate))
-        left = f"ends {end}" if self.done < self.total else f"took {_clock(spent)}"
-        text = f"{self.label}: {self.done}/{self.total}, {rate_text}, {left}"
-        if self.terminal:
-            print(f"\r\x1b[K{text}", end="\n" if self.done == self.total else "", flush=True)
-        else:
-            print(text, flush=True)
+    def update(self, n=1):
+        """Count steps as done, and print when it is time."""
+        self.done = min(self.done + n, self.whole)
+        tenths, waited = self.done // max(1, self.whole // 10), self.spent() - self.said
+        if self.done < self.whole and (waited > 0.2 if self.terminal else tenths > self.tenths or waited > 60):
+            self.tenths, self.said = max(tenths, self.tenths), self.spent()
+            end = time.time() + (self.whole - self.done) * self.spent() / max(self.done, 1)
+            self.show(f"{self._so_far()}, ends {time.strftime('%H:%M:%S', time.localtime(end))}")
+
+    def reset(self):
+        """Forget what was counted since the last `close`."""
+        self.done = self.closed
+
+    def close(self):
+        """End a part; the last one prints how long it all took."""
+        self.closed = self.done
+        if self.done == self.whole > 0:
+            self.show(f"{self._so_far()}, took {clock(self.spent())}", last=True)
+
+    def _so_far(self):
+        rate = self.done / max(self.spent(), 1e-6)
+        if self.unit:
+            return f"{amount(self.done, self.unit)}/{amount(self.whole, self.unit)}, {amount(rate, self.unit)}/s"
+        return f"{self.done}/{self.whole}, " + (f"{rate:.1f}/s" if rate >= 1 else f"{1 / max(rate, 1e-6):.1f} s each")
 
 
 def connect(address):
@@ -181,5 +201,6 @@ def run_parallel(function, items, *, label, workers=1):
     results = []
     for result in found:
         results.append(result)
-        progress.step()
+        progress.update()
+    progress.close()
     return results

@@ -1,0 +1,44 @@
+"""Text for readers: times, amounts, tables in Markdown."""
+
+import datetime
+import re
+
+
+def clock(seconds):
+    """Seconds as ``h:mm:ss`` (str); a dash where they are not known (None)."""
+    return "–" if seconds is None else str(datetime.timedelta(seconds=round(seconds)))
+
+
+def amount(number, unit="B"):
+    """A number of bytes, or of another unit, in three digits or so (str), for example ``12.3 MB``."""
+    for factor, prefix, digits in ((1e9, "G", 2), (1e6, "M", 1)):
+        if number >= factor:
+            return f"{number / factor:.{digits}f} {prefix}{unit}"
+    return f"{number / 1e3:.1f} k{unit}"
+
+
+def plain(value):
+    """Anything as Markdown that shows it letter by letter (str); nothing for None."""
+    return "" if value is None else re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", str(value))
+
+
+def markdown_table(header, rows):
+    """Table in Markdown.
+
+    Parameters
+    ----------
+    header : sequence of str
+        Names of the columns.
+    rows : iterable of sequence
+        Cells in Markdown, or anything with a text; see `plain` for what is not to be read as Markdown. Line ends and
+        column marks inside a cell do no harm.
+
+    Returns
+    -------
+    str
+    """
+
+    def line(cells):
+        return "| " + " | ".join(" ".join(str(cell).split()).replace("|", "\\|") for cell in cells) + " |"
+
+    return "\n".join([line(header), line(["---"] * len(header)), *map(line, rows)])
