@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 
 import nbformat
 import pytest
@@ -83,6 +84,26 @@ def test_a_new_network_has_the_counts_of_its_plan(monkeypatch):
         monkeypatch.setitem(networks.NETWORKS, name, plan)
         network = networks.build(name, plan["n_classes"])
         assert networks.parameter_counts(network) == networks.published_counts(name)
+
+
+def test_the_picture_and_the_table_of_rooms_are_those_of_the_code():
+    """A newcomer looks here for the place of a line; ``python book/house.py`` writes both anew."""
+    house = runpy.run_path(ROOT / "book" / "house.py")
+    doors = {path.parent.name for path in (ROOT / "tle_utils").glob("*/__init__.py")}
+    assert {name for _, names in house["WAY"] for name in names} == doors - {"base"}
+    assert doors | {"__main__"} == {name for floor in house["floors"]() for name in floor}
+    assert house["PICTURE"].read_text(encoding="utf-8") == house["picture"]()
+    assert TEXT == house["guide"]()
+    for path in (ROOT / "tle_utils").glob("*/[!_]*.py"):
+        assert re.search(rf"^\| .*\| `{path.stem}` \| \S", TEXT, re.MULTILINE), f"{path.parent.name}/{path.name}"
+
+
+def test_a_room_is_not_too_large():
+    """At most ten files per door, none over 400 lines."""
+    for door in (ROOT / "tle_utils").glob("*/__init__.py"):
+        files = list(door.parent.glob("[!_]*.py"))
+        assert len(files) <= 10, door.parent.name
+        assert not [path.name for path in files if len(path.read_text(encoding="utf-8").splitlines()) > 400]
 
 
 def test_pre_commit_checks_what_make_lint_checks():
