@@ -12,9 +12,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "crossval": ["cross_validate", "make_folds"],
         "ideal_observer": ["IDEAL_OBSERVER", "ideal_predictions", "read_truth"],
         "multitask": ["cross_validate_multitask", "load_inputs"],
-        "multitask_network": ["MultitaskOptions", "build_multitask"],
-        "networks": ["build", "convolutions", "layer_table", "parameter_counts", "published_counts"],
+        "multitask_network": ["build_multitask"],
+        "networks": ["build", "convolutions", "layer_table", "parameter_counts"],
         "regional": ["cross_validate_regions"],
-        "training": ["preset"],
+        "settings": ["MultitaskOptions", "parameter_counts_of", "preset", "published_counts"],
     },
 )

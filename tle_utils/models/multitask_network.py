@@ -1,59 +1,12 @@
 """The multi-task network of chapter 06: its options, its layers, its start of training."""
 
 import functools
-from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from tle_utils.models import networks
 from tle_utils.models.networks import block, keras
-
-HEADS = ("patient", "left")
-
-
-class MultitaskOptions(BaseModel):
-    """How the multi-task network is built and trained; every field belongs to the key of the cache.
-
-    Attributes
-    ----------
-    y_mm : tuple of int
-        MNI y coordinates of the slices in mm; the input's last axis.
-    flip : bool
-        Learn from every training participant's mirror image too, with left and right swapped.
-    standardise : bool
-        Turn voxels into z-scores against the controls of the training part.
-    mirror_difference : bool
-        Give the network each slice less its mirror image as a further channel.
-    voting : bool
-        One network a slice; their probabilities are averaged with the weights that their validation earns.
-    members : int
-        Networks of the ensemble. One learns from the training part and stops by the validation part of the fold; more
-        share both parts as inner folds, so that each participant outside the test part validates one of them.
-    stages : {1, 2}
-        1: both heads learn together. 2: trunk and patient head first, then the side head alone on patients.
-    max_epochs, batch_size, learning_rate, dropout, noise, l2
-        As in `training.Training`.
-    patience : int
-        Epochs without a lower validation loss after which training stops; the best weights are kept.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    y_mm: tuple[int, ...] = Field(default=(-24,), min_length=1)
-    flip: bool = False
-    standardise: bool = False
-    mirror_difference: bool = False
-    voting: bool = False
-    members: int = Field(default=1, ge=1)
-    stages: Literal[1, 2] = 1
-    max_epochs: int = Field(default=60, ge=1)
-    batch_size: int = Field(default=16, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
-    dropout: float = Field(default=0.3, ge=0, lt=1)
-    noise: float = Field(default=0.0, ge=0)
-    l2: float = Field(default=1e-4, ge=0)
-    patience: int = Field(default=10, ge=1)
+from tle_utils.models.settings import HEADS, MultitaskOptions
 
 
 def build_multitask(input_shape, options, seed=None):

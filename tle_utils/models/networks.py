@@ -9,6 +9,7 @@ import random
 import pandas as pd
 
 from tle_utils.base.errors import TLEError
+from tle_utils.models.settings import NETWORKS, published_counts  # noqa: F401
 
 
 @contextlib.contextmanager
@@ -31,13 +32,6 @@ with _native_log_off():
 
     keras.distribution.list_devices()
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
-
-NETWORKS = {
-    "figure_2": {"filters": (8, 16, 32), "pooled": 2, "total": 108_514, "trainable": 108_402, "n_classes": 2},
-    "figure_9": {"filters": (8, 8, 16, 16, 32, 32), "pooled": 5, "total": 20_891, "trainable": 20_667, "n_classes": 3},
-    "figure_9_pooled_twice": {"filters": (8, 8, 16, 16, 32, 32), "pooled": 2},
-}
-"""The paper's networks with their published counts, and the deep one with the softmax layer of the replication net."""
 
 
 class BatchNormalization(layers.BatchNormalization):
@@ -194,11 +188,6 @@ def parameter_counts(model):
     """Total and trainable parameters of a model, as the paper's figures print them."""
     trainable = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     return {"total": model.count_params(), "trainable": trainable}
-
-
-def published_counts(network):
-    """The paper's total and trainable parameters of a network (Figure 2 and Figure 9)."""
-    return {name: NETWORKS[network][name] for name in ("total", "trainable")}
 
 
 def layer_table(model):

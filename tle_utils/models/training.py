@@ -1,141 +1,17 @@
 """How a network is trained on one fold: settings, named presets, inputs, early stopping."""
 
 import functools
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from imblearn.over_sampling import SMOTE
-from pydantic import BaseModel, ConfigDict, Field
 from sklearn.utils.class_weight import compute_class_weight
 
 from tle_utils.base.errors import TLEError
 from tle_utils.imaging import slices
 from tle_utils.models import networks
 from tle_utils.models.networks import keras
-
-PRESETS = {
-    "book": {
-        "figure_2": {"standardise": True, "scaled": True, "noise": 1.0, "learning_rate": 3e-4, "batch_size": 8},
-        "figure_9": {
-            "standardise": True,
-            "scaled": True,
-            "noise": 1.0,
-            "learning_rate": 3e-4,
-            "batch_size": 8,
-            "l2": 1e-4,
-            "dropout": 0.2,
-            "warm_up": 20,
-            "class_weights": {"control": 1.0, "left": 1.5, "right": 1.5},
-        },
-    },
-    "paper": {
-        "figure_2": {"flip": False},
-        "figure_9": {
-            "flip": False,
-            "l2": 1e-4,
-            "dropout": 0.3,
-            "class_weights": {"control": 1.0, "left": 1.5, "right": 1.5},
-        },
-    },
-    "kaestner_rao_2023": dict.fromkeys(
-        ("figure_2", "figure_9"),
-        {
-            "flip": False,
-            "learning_rate": 0.01,
-            "l2": 1e-4,
-            "batch_size": 4,
-            "patience": 15,
-            "warm_up": 0,
-            "keep": "val_accuracy",
-        },
-    ),
-}
-"""Settings by preset and network; the chapter on methods says where they come from."""
-
-
-class Training(BaseModel):
-    """How a network is trained; every field belongs to the key of the cache.
-
-    Attributes
-    ----------
-    network : {"figure_2", "figure_9", "figure_9_pooled_twice"}
-        Which network, see `networks.build`.
-    max_epochs : int
-        Epochs at most.
-    batch_size : int
-        Participants a step.
-    learning_rate : float
-        Of Adam.
-    l2, dropout, noise, scaled
-        See `networks.build`.
-    patience, warm_up : int
-        Training stops after `patience` epochs without a lower validation loss, counted after `warm_up` epochs:
-        with batch normalisation and few steps an epoch the first losses are erratic.
-    keep : {"val_loss", "val_accuracy"}
-        What is best in the epoch whose weights are kept.
-    class_weights : dict of str to float, optional
-        Multiplies the balanced weight of each class; None: every participant counts the same.
-    flip : bool
-        Train on every training participant's mirror image too, with left and right swapped.
-    standardise : bool
-        Turn voxels into z-scores against the training part of the fold.
-    smote : bool
-        Fill up the smaller classes of the training part with mixtures of neighbours (SMOTE, Chawla et al. 2002).
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    network: Literal["figure_2", "figure_9", "figure_9_pooled_twice"]
-    max_epochs: int = Field(ge=1)
-    batch_size: int = Field(default=8, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
-    l2: float = Field(default=0.0, ge=0)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    noise: float = Field(default=0.0, ge=0)
-    scaled: bool = False
-    patience: int = Field(default=10, ge=1)
-    warm_up: int = Field(default=5, ge=0)
-    keep: Literal["val_loss", "val_accuracy"] = "val_loss"
-    class_weights: dict[str, float] | None = None
-    flip: bool = False
-    standardise: bool = False
-    smote: bool = False
-
-
-def preset(name, network, *, max_epochs, classes, learning_rate=None):
-    """Training settings by name.
-
-    Parameters
-    ----------
-    name : {"book", "paper", "kaestner_rao_2023"}
-        ``book``: chosen here by validation loss. ``paper``: what Rao states, Adam's defaults where the paper is silent.
-        ``kaestner_rao_2023``: the published settings of the same author's later study.
-    network : {"figure_2", "figure_9"}
-        Which network.
-    max_epochs : int
-        Epochs at most.
-    classes : collection of str
-        Classes of the task; mirror images are used where both left and right are among them.
-    learning_rate : float, optional
-        Replaces that of the preset.
-
-    Returns
-    -------
-    Training
-        Complete settings.
-
-    Raises
-    ------
-    TLEError
-        When the preset is not known.
-    """
-    if name not in PRESETS:
-        raise TLEError(f"preset '{name}' is not known: choose one of {', '.join(PRESETS)}")
-    settings = {"flip": {"left", "right"} <= set(classes)} | PRESETS[name][network]
-    if learning_rate is not None:
-        settings["learning_rate"] = learning_rate
-    return Training(network=network, max_epochs=max_epochs, **settings)
+from tle_utils.models.settings import PRESETS, Training, preset  # noqa: F401
 
 
 def fold_inputs(x, stored):

@@ -4,17 +4,20 @@ import numpy as np
 import pytest
 
 from tle_utils.base.errors import TLEError
-from tle_utils.models import networks
+from tle_utils.models import networks, settings
 
 
 @pytest.mark.parametrize(("network", "total", "trainable"), [("figure_2", 108514, 108402), ("figure_9", 20891, 20667)])
 def test_parameter_counts_are_published_ones(network, total, trainable):
-    model = networks.build(network, networks.NETWORKS[network]["n_classes"])
-    assert (
-        networks.parameter_counts(model)
-        == networks.published_counts(network)
-        == {"total": total, "trainable": trainable}
-    )
+    counts, n_classes = {"total": total, "trainable": trainable}, settings.NETWORKS[network]["n_classes"]
+    assert networks.parameter_counts(networks.build(network, n_classes)) == counts
+    assert settings.published_counts(network) == settings.parameter_counts_of(network, n_classes) == counts
+
+
+def test_counts_by_arithmetic_are_those_of_the_built_network():
+    for network, n_classes, shape in (("figure_2", 3, (64, 60, 2)), ("figure_9_pooled_twice", 2, (160, 160, 5))):
+        built = networks.build(network, n_classes, input_shape=shape)
+        assert settings.parameter_counts_of(network, n_classes, shape) == networks.parameter_counts(built)
 
 
 def test_layers_of_figure_9():
