@@ -15,7 +15,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "SHOWN",
             "card_content",
             "class_probabilities",
-            "picture_data",
             "set_text",
             "write_card",
             "zscore_figure",

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from makers import PERSON, average, card, norm_cohort
+from matplotlib.figure import Figure
 
 from tle_utils.patient import model_store, norms, report
 from tle_utils.patient.case import Case, Given
@@ -66,6 +67,12 @@ def _content(model, table, case=None):
     return report.card_content(case or _case(), model, model.card.conformal[0], ANSWER, ("left", "right"), table)
 
 
+def _page(folder, found, card, *pictures):
+    """The card that is written, with a small picture for each description."""
+    figure = Figure(figsize=(0.1, 0.1))
+    return report.write_card(found, card, folder, dict.fromkeys(pictures, figure))[0].read_text()
+
+
 def test_probabilities_and_their_spread(model, table):
     found = _content(model, table)
     assert found["status"] == "answered" and found["members"] == 3
@@ -74,27 +81,28 @@ def test_probabilities_and_their_spread(model, table):
     assert found["hippocampus"]["left"]["z"] < -3 and abs(found["hippocampus"]["right"]["z"]) < 2
 
 
-def test_no_probability_where_there_is_a_reason(model, table):
+def test_no_probability_where_there_is_a_reason(model, table, tmp_path):
     found = _content(model, table, _case(reasons=["left and right are unknown"]))
     assert found["status"] == "no answer"
     assert all(found[key] is None for key in ("probabilities", "set", "members", "hippocampus", "regions"))
-    page = report.page(found, model.card)
+    page = _page(tmp_path, found, model.card)
     assert "left and right are unknown" in page and "No answer" in page
     assert "<meter" not in page and "Probabilities" not in page and "60%" not in page
 
 
 @pytest.mark.parametrize("reasons", [[], [EVIL]])
-def test_labels_are_escaped_everywhere(model, table, reasons):
+def test_labels_are_escaped_everywhere(model, table, reasons, tmp_path):
     case = _case(EVIL, reasons=reasons, notes=[EVIL])
     changed = model.card.model_copy(update={"name": EVIL, "task": EVIL, "cohort": EVIL})
     found = report.card_content(case, model_store.Ensemble(changed, []), changed.conformal[0], ANSWER, ("left",), table)
-    page = report.page(found, changed, {EVIL: "data:image/png;base64,AA=="})
+    page = _page(tmp_path, found, changed, EVIL)
+    checked = Checked(page)
     assert "<script" not in page and "&lt;script&gt;" in page
-    assert "script" not in Checked(page).tags
+    assert "script" not in checked.tags and checked.alts == [EVIL]
 
 
-def test_page_is_whole_and_needs_nothing_else(model, table):
-    page = report.page(_content(model, table), model.card, {"What speaks for it": "data:image/png;base64,AA=="})
+def test_page_is_whole_and_needs_nothing_else(model, table, tmp_path):
+    page = _page(tmp_path, _content(model, table), model.card, "What speaks for it")
     checked = Checked(page)
     assert checked.open == [] and checked.alts == ["What speaks for it"]
     assert all(reference.startswith("data:") for reference in checked.references)
@@ -115,14 +123,14 @@ def test_files_are_strict_json_and_the_same_page(model, table, tmp_path):
 
     again = json.loads(path.read_text(), parse_constant=refuse)
     assert again == found and again["quality"] == {"gm_ml": 600.0, "odd": None}
-    assert html.read_text() == report.page(found, model.card)
+    assert html.read_text() == _page(tmp_path / "again", found, model.card)
 
 
 def test_volumes_without_norms_are_shown_without_z(tmp_path):
     bare = model_store.Ensemble(card(), [])
     table = norms.zscores(bare.card.norms, average(), PERSON)
     found = report.card_content(_case(), bare, bare.card.conformal[0], ANSWER, ("left",), table)
-    page = report.page(found, bare.card)
+    page = _page(tmp_path, found, bare.card)
     assert "fewer than 10 controls" in page and "nan" not in page.casefold()
 
 
