@@ -67,7 +67,7 @@ def card(**changed):
             "calibration": {"expected_calibration_error": 0.03, "brier": 0.3, "bins": 5, "n": 90},
             "conformal": ({"coverage": 0.9, "threshold": 0.7, "n": 90},),
             "norms": Norms(regressions=()),
-            "likeness": TrainingMaps(n=3, mean={}, sd={}),
+            "out_of_distribution": TrainingMaps(n=3, mean={}, sd={}),
         }
         | changed
     )

@@ -51,7 +51,7 @@ def project(tmp_path_factory):
         calibration={"expected_calibration_error": 0.1, "brier": 0.5, "bins": 5, "n": 32},
         conformal=({"coverage": 0.9, "threshold": 0.8, "n": 32},),
         norms=norms.fit_norms(volumes, people, groups),
-        likeness=TrainingMaps(n=0, mean={}, sd={}),
+        out_of_distribution=TrainingMaps(n=0, mean={}, sd={}),
     )
     fold = model_store.FoldModel(
         {"regional": regional.train_regions(volumes, groups, np.arange(len(groups)))}, {"regional": 1.0, "joint": 1.0}

@@ -279,7 +279,7 @@ def _of_quality(flags, kind, card):
 
     What is called grey matter differs from program to program.
     """
-    known = kind == "gm" and card.likeness.mean
+    known = kind == "gm" and card.out_of_distribution.mean
     return [found | {"fails": False} if known and found["name"] == "gm_ml" else found for found in flags]
 
 
@@ -289,7 +289,7 @@ def _unlike(path, modulated, card):
         words = {True: "modulated", False: "not modulated"}
         reason = f"the map is {words[modulated]}, the model learned from maps that are {words[not modulated]}"
         return [images.flag("modulation", reason, True)]
-    return out_of_distribution.judge(card.likeness, np.asarray(nib.load(path).dataobj, np.float32))
+    return out_of_distribution.judge(card.out_of_distribution, np.asarray(nib.load(path).dataobj, np.float32))
 
 
 def _with_inputs(case, card):

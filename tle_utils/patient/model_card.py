@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from tle_utils.base.text import markdown_table
 from tle_utils.models.predictions import CLASSES
 from tle_utils.patient.norms import Norms
 from tle_utils.patient.out_of_distribution import MEASURES, TrainingMaps
@@ -95,13 +96,13 @@ class ModelCard(_Strict):
         Thresholds of the sets of answers, one a coverage, from out-of-fold probabilities.
     norms : Norms
         Of regional volumes in the training controls.
-    likeness : Likeness
-        What their maps are like.
+    out_of_distribution : TrainingMaps
+        What their maps are like, for the check of a new one.
     files : dict of str to str
         File of a fold to its SHA-256; filled in by `write_models`.
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     name: str
     task: str
     classes: tuple[str, ...] = CLASSES
@@ -121,7 +122,7 @@ class ModelCard(_Strict):
     calibration: Calibration
     conformal: tuple[Conformal, ...]
     norms: Norms
-    likeness: TrainingMaps
+    out_of_distribution: TrainingMaps
     files: dict[str, str] = {}
 
 
@@ -181,11 +182,6 @@ def result_rows(card):
     return [*rows, ("Brier score", _number(known.brier), "–", str(known.n))]
 
 
-def _table(header, rows):
-    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in (header, ["---"] * len(header), *rows)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
-
-
 def readme(card):
     """The card as a page in Markdown.
 
@@ -199,26 +195,27 @@ def readme(card):
     str
     """
     sets = [(f"{c.coverage:.0%}", f"{c.threshold:.4f}", c.n) for c in card.conformal]
-    norms = ", ".join(f"{' + '.join(r.covariates) or 'nothing'} (n = {r.n})" for r in card.norms.regressions)
-    like = ", ".join(MEASURES.values()) if card.likeness.mean else "none, too few controls"
-    flagged = ", ".join(f"{k} of {n} {name}" for name, (k, n) in card.likeness.flagged.items())
+    adjusted = ", ".join(f"{' + '.join(r.covariates) or 'nothing'} (n = {r.n})" for r in card.norms.regressions)
+    known = card.out_of_distribution
+    measures = ", ".join(MEASURES.values()) if known.mean else "none, too few controls"
+    flagged = ", ".join(f"{k} of {n} {name}" for name, (k, n) in known.flagged.items())
     parts = [
         f"# {card.name}",
         f"**{NOTICE}**",
         "## What it is",
-        _table(("", ""), provenance_rows(card)),
+        markdown_table(("", ""), provenance_rows(card)),
         "## What it reached on participants it had not seen",
         "Each participant is predicted by the model of the one fold that did not learn from them.",
-        _table(("measure", "value", "95 % interval", "n"), result_rows(card)),
+        markdown_table(("measure", "value", "95 % interval", "n"), result_rows(card)),
         "## When it cannot tell",
         "A set of answers holds every class whose probability is not more than the threshold below 1.",
         "Among people like the training participants it holds the true class as often as stated.",
-        _table(("stated coverage", "threshold", "n"), sets),
-        f"A map beyond {card.likeness.limit:g} deviations of the {card.likeness.n} training controls is not answered "
-        f"(measures: {like}). Of the training participants this would leave out: {flagged or 'not known'}.",
+        markdown_table(("stated coverage", "threshold", "n"), sets),
+        f"A map beyond {known.limit:g} deviations of the {known.n} training controls is not answered "
+        f"(measures: {measures}). Of the training participants this would leave out: {flagged or 'not known'}.",
         "## Norms",
-        f"Volumes and asymmetries of the training controls, adjusted for: {norms or 'none, too few controls'}.",
+        f"Volumes and asymmetries of the training controls, adjusted for: {adjusted or 'none, too few controls'}.",
         "## Files",
-        _table(("file", "SHA-256"), card.files.items()),
+        markdown_table(("file", "SHA-256"), card.files.items()),
     ]
     return "\n\n".join(parts) + "\n"

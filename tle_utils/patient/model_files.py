@@ -186,7 +186,7 @@ def describe_model(participants, volumes, predictions, *, folder, components, y_
         calibration=_calibration(predictions),
         conformal=tuple(conformal_threshold(predictions, coverage) for coverage in COVERAGES),
         norms=norms.fit_norms(volumes, norms.covariates(participants, folder), groups),
-        likeness=out_of_distribution.fit_training_maps(participants["map"], groups, workers),
+        out_of_distribution=out_of_distribution.fit_training_maps(participants["map"], groups, workers),
     )
 
 

@@ -16,7 +16,7 @@ from tle_utils.imaging import atlas
 from tle_utils.imaging.images import flag
 
 MEASURES = {
-    "pattern": "likeness to the template's grey matter",
+    "pattern": "correlation with the template's grey matter",
     "amount": "amount of grey matter",
     "sharpness": "sharpness of the map",
 }
@@ -102,9 +102,9 @@ def fit_training_maps(paths, groups, workers=1):
 
     Returns
     -------
-    Likeness
+    TrainingMaps
     """
-    table = pd.DataFrame(run_parallel(_measure_file, list(paths), label="likeness", workers=workers))
+    table = pd.DataFrame(run_parallel(_measure_file, list(paths), label="training maps", workers=workers))
     groups = np.asarray(groups)
     controls = table[groups == "control"]
     if len(controls) < LEAST:
@@ -120,7 +120,7 @@ def deviations(known, grey):
 
     Parameters
     ----------
-    known : Likeness
+    known : TrainingMaps
         From `fit_training_maps`.
     grey : numpy.ndarray
         As in `measure`.
@@ -149,7 +149,13 @@ def judge(known, grey):
         too few controls to say.
     """
     if not known.mean:
-        return [flag("likeness", f"whether the map is like the training maps is not known ({known.n} controls)", False)]
+        return [
+            flag(
+                "out_of_distribution",
+                f"whether the map is like the training maps is not known ({known.n} controls)",
+                False,
+            )
+        ]
     return [
         flag(
             name,

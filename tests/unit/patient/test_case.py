@@ -138,7 +138,7 @@ def test_amount_of_a_ready_map_is_held_against_the_training_maps(scan, tmp_path)
     path = tmp_path / "mwp1large.nii.gz"
     images.write_image(path, np.asarray(image.dataobj) * np.float32(1.6), image.affine)
     refused = patient_case.examine(patient_case.given_image(path), model(), tmp_path)
-    wide = model(likeness=TrainingMaps(n=40, mean=LIKE, sd=dict.fromkeys(LIKE, 1.0)))
+    wide = model(out_of_distribution=TrainingMaps(n=40, mean=LIKE, sd=dict.fromkeys(LIKE, 1.0)))
     case = patient_case.examine(patient_case.given_image(path), wide, tmp_path)
     assert any("grey matter in ml" in reason for reason in refused.reasons)
     assert case.reasons == [] and any("grey matter in ml" in note for note in case.notes)
@@ -148,7 +148,7 @@ def test_map_of_another_kind_gives_no_answer(scan, tmp_path):
     other = model(preprocessing={"modulate": False, "fwhm_mm": 0.0})
     case = patient_case.examine(patient_case.given_image(scan), other, tmp_path)
     assert case.reasons == ["the map is modulated, the model learned from maps that are not modulated"]
-    far = model(likeness=TrainingMaps(n=40, mean=LIKE, sd=dict.fromkeys(LIKE, 1e-3)))
+    far = model(out_of_distribution=TrainingMaps(n=40, mean=LIKE, sd=dict.fromkeys(LIKE, 1e-3)))
     case = patient_case.examine(patient_case.given_image(scan), far, tmp_path)
     assert (
         case.reasons and all("unlike the training maps" in reason for reason in case.reasons) and case.volumes is None
