@@ -67,7 +67,7 @@ def read_arrays(path):
         return None
 
 
-def kept_arrays(path, key, make):
+def kept_arrays(path, key, make, compressed=False):
     """Arrays that a file keeps, made anew where its key differs: the one cache of results.
 
     Parameters
@@ -78,6 +78,8 @@ def kept_arrays(path, key, make):
         Checksum of all that they depend on, with `fingerprints.code_version` of the module that makes them.
     make : callable
         Returns the arrays by name (dict).
+    compressed : bool
+        Smaller and slower to write.
 
     Returns
     -------
@@ -88,5 +90,5 @@ def kept_arrays(path, key, make):
         return stored
     made = make() | {"key": np.asarray(key)}
     with put_in_place(path) as temporary:
-        np.savez(temporary, **made)
+        (np.savez_compressed if compressed else np.savez)(temporary, **made)
     return made

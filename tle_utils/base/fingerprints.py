@@ -32,64 +32,60 @@ def digest(content):
 
 @functools.cache
 def _doors_table(folder):
-    """Names that a door offers, each with the file behind it: what its ``lazy.attach`` says."""
+    """Names that a door offers, each with the file behind it: what its ``lazy_loader.attach`` says."""
     for node in ast.walk(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("attach"):
-            said = next(word.value for word in node.keywords if word.arg == "submod_attrs")
-            return {name: folder / f"{file}.py" for file, names in ast.literal_eval(said).items() for name in names}
+        if isinstance(node, ast.keyword) and node.arg == "submod_attrs":
+            table = ast.literal_eval(node.value)
+            return {name: folder / f"{file}.py" for file, names in table.items() for name in names}
     return {}
 
 
 def _behind(name):
     """Files of the package behind a dotted name: a module, a name that a door offers, or everything behind a door."""
-    first, *parts = name.split(".")
-    if first != PACKAGE.name:
+    package, first, second, *_ = *name.split("."), "", ""
+    if package != PACKAGE.name:
         return set()
-    folder = PACKAGE
-    for part in parts:
-        if (folder / f"{part}.py").is_file():
-            return {folder / f"{part}.py"}
-        if not (folder / part / "__init__.py").is_file():
-            return {_doors_table(folder).get(part, folder / "__init__.py")}
-        folder = folder / part
-    return {folder / "__init__.py"} if folder == PACKAGE else {folder / "__init__.py", *folder.glob("*.py")}
+    folder = PACKAGE / first if (PACKAGE / first / "__init__.py").is_file() else PACKAGE
+    inside = second if folder != PACKAGE else first
+    init, file = folder / "__init__.py", folder / f"{inside}.py"
+    if inside:
+        return {file if file.is_file() else _doors_table(folder).get(inside, init)}
+    return {init} if folder == PACKAGE else {*folder.glob("*.py")}
 
 
 def _imported(tree):
-    """Files of the package that parsed code imports, anywhere in it."""
-    names, found = {}, set()
-    for node in ast.walk(tree):
+    """Files of the package that parsed code imports, anywhere in it; of a door only what stands behind names in use."""
+    nodes, found, doors = list(ast.walk(tree)), set(), {}
+    for node in nodes:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
-    doors = {name for name, full in names.items() if (ROOT / full.replace(".", "/") / "__init__.py").is_file()}
-    found |= {full for name, full in names.items() if name not in doors}
-    inside = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in doors:
-            found.add(f"{names[node.value.id]}.{node.attr}")
-            inside.add(node.value)
-    found |= {names[n.id] for n in ast.walk(tree) if isinstance(n, ast.Name) and n.id in doors and n not in inside}
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                if (ROOT / full.replace(".", "/") / "__init__.py").is_file():
+                    doors[alias.asname or alias.name] = full
+                else:
+                    found.add(full)
+    of_doors = {node for node in nodes if isinstance(node, ast.Name) and node.id in doors}
+    named = {node.value: node.attr for node in nodes if isinstance(node, ast.Attribute) and node.value in of_doors}
+    found |= {f"{doors[node.id]}.{named[node]}" if node in named else doors[node.id] for node in of_doors}
     return set().union(*map(_behind, found))
 
 
-def _is_text(node):
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+class _WithoutTexts(ast.NodeTransformer):
+    """Takes out docstrings and other texts that nothing is done with."""
+
+    def visit_Expr(self, node):
+        return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
 
 
 @functools.cache
 def _file(path):
     """Files that a file of the package imports, and checksums of its code and of the assets it names."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    imported = _imported(tree)
-    named = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-    for node in ast.walk(tree):
-        for field in ("body", "orelse", "finalbody"):
-            if isinstance(getattr(node, field, None), list):
-                setattr(node, field, [line for line in getattr(node, field) if not _is_text(line)])
-    found = {path: digest(ast.dump(tree))}
-    assets = [asset for asset in path.parent.iterdir() if asset.suffix in ASSETS and asset.name in named]
+    imported, texts = _imported(tree), {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    found = {path: digest(ast.dump(_WithoutTexts().visit(tree)))}
+    assets = [asset for asset in path.parent.iterdir() if asset.suffix in ASSETS and asset.name in texts]
     return imported, found | {asset: sha256(asset) for asset in assets}
 
 
@@ -105,13 +101,13 @@ def _deep(paths):
     return {path.relative_to(ROOT).as_posix(): found[path] for path in sorted(found)}
 
 
-def code_of(sources):
+def code_of(source):
     """What Python code is made from within this package.
 
     Parameters
     ----------
-    sources : iterable of str
-        Code, for example of a notebook's cells; lines of IPython magic are skipped.
+    source : str
+        Code, for example all cells of a notebook; lines of IPython magic are skipped.
 
     Returns
     -------
@@ -122,13 +118,10 @@ def code_of(sources):
     Raises
     ------
     SyntaxError
-        A source is not Python.
+        The source is not Python.
     """
-    found = set()
-    for source in sources:
-        lines = ["" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines()]
-        found |= _imported(ast.parse("\n".join(lines)))
-    return _deep(found)
+    lines = ["" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines()]
+    return _deep(_imported(ast.parse("\n".join(lines))))
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Run a function over subjects or folds, side by side, with progress: on this machine or on a Dask cluster."""
+"""Run a function over participants or folds, side by side, with progress: on this machine or on a Dask cluster."""
 
 import itertools
 import os
@@ -88,17 +88,7 @@ class Progress(Line):
 
 
 def connect(address):
-    """Connect to a Dask scheduler.
-
-    Parameters
-    ----------
-    address : str
-        For example ``tcp://127.0.0.1:8786``.
-
-    Returns
-    -------
-    distributed.Client
-        To be closed by the caller.
+    """Connect to a Dask scheduler; the client (`distributed.Client`) is to be closed by the caller.
 
     Raises
     ------
@@ -111,22 +101,17 @@ def connect(address):
     try:
         client = Client(address, timeout=WAIT_S, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
-        raise TLEError(
-            f"--scheduler {address}: no Dask scheduler answers there: start one with 'dask scheduler'"
-        ) from error
+        remedy = "no Dask scheduler answers there: start one with 'dask scheduler'"
+        raise TLEError(f"--scheduler {address}: {remedy}") from error
     try:
         client.wait_for_workers(1, timeout=WAIT_S)
         threads = max(client.nthreads().values(), default=1)
-    except TimeoutError as error:
+        wrong = threads > 1 and f"a worker has {threads} threads: start workers with --nthreads 1 --nworkers N"
+    except TimeoutError:
+        wrong = f"it has no workers: start some with 'dask worker {address} --nthreads 1'"
+    if wrong:
         client.close()
-        raise TLEError(
-            f"--scheduler {address}: it has no workers: start some with 'dask worker {address} --nthreads 1'"
-        ) from error
-    if threads > 1:
-        client.close()
-        raise TLEError(
-            f"--scheduler {address}: a worker has {threads} threads: start workers with --nthreads 1 --nworkers N"
-        )
+        raise TLEError(f"--scheduler {address}: {wrong}")
     return client
 
 
@@ -142,7 +127,7 @@ def _side_by_side(function, items, workers):
 def _on_cluster(function, items, address):
     """Yield the results in order, from the workers of a Dask scheduler.
 
-    Two items a worker are on their way at a time, and a result is fetched as soon as it is there: memory stays flat
+    Two items per worker are on their way at a time, and a result is fetched as soon as it is there: memory stays flat
     and the death of a worker costs only what it was working on, which goes to another worker.
     """
     from distributed import as_completed
@@ -170,36 +155,28 @@ def _on_cluster(function, items, address):
 
 
 def run_parallel(function, items, *, label, workers=1):
-    """Call a function on every item in worker processes and return the results in order.
+    """Call a function on every item in worker processes, with progress: ``[function(item) for item in items]``.
 
     Parameters
     ----------
     function : callable
         Takes one item; it and its result must be picklable.
-    items : sequence
-        One entry a subject or a fold.
+    items : iterable
+        One entry per participant or fold.
     label : str
         Shown in the progress lines.
     workers : int
         Processes side by side; not used where the environment variable ``TLE_SCHEDULER`` names a Dask scheduler, whose
         workers must see the same files under the same paths. The result does not depend on either.
 
-    Returns
-    -------
-    list
-        ``[function(item) for item in items]``.
-
     Raises
     ------
     TLEError
         The Dask scheduler cannot be used (see `connect`).
     """
-    items = list(items)
-    progress = Progress(len(items), label)
-    address = os.environ.get(SCHEDULER)
-    found = _on_cluster(function, items, address) if address else _side_by_side(function, items, workers)
-    results = []
-    for result in found:
+    items, results = list(items), []
+    progress, address = Progress(len(items), label), os.environ.get(SCHEDULER)
+    for result in _on_cluster(function, items, address) if address else _side_by_side(function, items, workers):
         results.append(result)
         progress.update()
     progress.close()

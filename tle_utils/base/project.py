@@ -7,6 +7,15 @@ from tle_utils.base.errors import TLEError
 FILE_NAME = "data_manifest.yaml"
 
 
+def project_root():
+    """Folder of the nearest ``data_manifest.yaml`` at or above the working directory; `TLEError` without one."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / FILE_NAME).is_file():
+            return folder
+    raise TLEError(f"no {FILE_NAME} in this folder or above it: change to the project's folder")
+
+
 def run_folder(profile, cohort):
     """Folder of all results of one profile on one cohort: ``runs/<profile>-<cohort>`` (Path, may not exist yet)."""
     return project_root() / "runs" / f"{profile}-{cohort}"
@@ -41,18 +50,3 @@ def require(path, notebook):
         options = f" --profile {profile} --cohort {cohort}"
         path = path.relative_to(runs.parent)
     raise TLEError(f"{path} is missing: run notebook {notebook} first (python -m tle_utils run{options})")
-
-
-def project_root():
-    """Folder of the nearest ``data_manifest.yaml`` at or above the working directory.
-
-    Raises
-    ------
-    TLEError
-        There is none.
-    """
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / FILE_NAME).is_file():
-            return folder
-    raise TLEError(f"no {FILE_NAME} in this folder or above it: change to the project's folder")

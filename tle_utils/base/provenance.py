@@ -12,7 +12,10 @@ PACKAGES = ["tensorflow", "keras", "numpy", "scikit-learn", "nilearn", "nibabel"
 
 
 def _git(*arguments):
-    result = subprocess.run(["git", *arguments], cwd=project_root(), capture_output=True, text=True)
+    try:
+        result = subprocess.run(["git", *arguments], cwd=project_root(), capture_output=True, text=True)
+    except FileNotFoundError:  # no git on this machine
+        return None
     return result.stdout.strip() if result.returncode == 0 else None
 
 
@@ -24,18 +27,9 @@ def _version(package):
 
 
 def code_state():
-    """Commit and whether tracked files differ from it; None outside a git checkout.
-
-    Returns
-    -------
-    dict
-        ``commit`` and ``uncommitted_changes``.
-    """
+    """``commit`` and ``uncommitted_changes`` of tracked files (dict); None outside a git checkout or without git."""
     changes = _git("status", "--porcelain", "--untracked-files=no")
-    return {
-        "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": None if changes is None else bool(changes),
-    }
+    return {"commit": _git("rev-parse", "HEAD"), "uncommitted_changes": None if changes is None else bool(changes)}
 
 
 def versions():
@@ -43,12 +37,12 @@ def versions():
     return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
 
 
-def machine():
-    """Platform and processor cores (dict)."""
-    return {"platform": platform.platform(), "cpus": os.cpu_count()}
-
-
 def largest_process():
     """Greatest memory in GB of any process that this one started and that has ended (float)."""
     size = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return size * (1 if platform.system() == "Darwin" else 1024) / 1e9
+
+
+def machine():
+    """Platform and processor cores (dict)."""
+    return {"platform": platform.platform(), "cpus": os.cpu_count()}

@@ -11,19 +11,19 @@ FIRST = "01_preprocessing"
 
 
 class Step:
-    """One notebook of the chain.
+    """One notebook of the chain; `needs`, `makes` and `beside` stand under ``tle`` in the notebook's metadata.
 
     Attributes
     ----------
     name : str
         File name without extension.
     needs : list of str
-        Notebooks whose results it reads; ``tle: {needs: [...]}`` in the notebook's metadata, by default the first one.
+        Notebooks whose results it reads, by default the first one.
     makes : list of str
-        Folders of the run that hold results of its beside its own folder; ``tle: {makes: [...]}`` in the metadata.
+        Folders of the run that hold results of its beside its own folder.
     beside : dict of str to str
         Parameters that name another cohort, whose maps of the same profile it reads, and the cohort that is meant where
-        they name none; ``tle: {beside: {...}}`` in the metadata.
+        they name none.
     modules : list of str
         Modules of the package that it imports, directly or through others.
     content : dict
@@ -33,16 +33,15 @@ class Step:
     def __init__(self, path, earlier):
         self.path, self.name = path, path.stem
         notebook = read_notebook(path)
-        default = [FIRST] if FIRST in earlier else []
         said = notebook["metadata"].get("tle", {})
-        self.needs, self.makes = said.get("needs", default), said.get("makes", [])
-        self.beside = said.get("beside", {})
+        self.needs = said.get("needs", [FIRST] if FIRST in earlier else [])
+        self.makes, self.beside = said.get("makes", []), said.get("beside", {})
         for name in self.needs:
             if name not in earlier:
                 raise TLEError(f"{path.name}: needs '{name}', which does not come before it; {closest(name, earlier)}")
         cells = [(cell["cell_type"], cell["source"]) for cell in notebook["cells"]]
         try:
-            code = code_of([source for kind, source in cells if kind == "code" and not source.startswith("%%")])
+            code = code_of("\n".join(text for kind, text in cells if kind == "code" and not text.startswith("%%")))
         except SyntaxError as error:
             raise TLEError(f"{path.name}: '{(error.text or '').strip()}' is not Python ({error.msg})") from error
         self.content = {"its cells": digest(cells)} | code
@@ -50,17 +49,9 @@ class Step:
 
 
 def chain():
-    """All notebooks ``notebooks/NN_*.ipynb`` in the order of their numbers.
+    """All notebooks ``notebooks/NN_*.ipynb`` in the order of their numbers: dict of name to `Step`.
 
-    Returns
-    -------
-    dict
-        Name to `Step`.
-
-    Raises
-    ------
-    TLEError
-        There is none, or one of them is not a readable notebook or needs one that does not come before it.
+    `TLEError` where there is none, or one is not a readable notebook or needs one that does not come before it.
     """
     steps = {}
     for path in sorted((project_root() / "notebooks").glob("[0-9][0-9]_*.ipynb")):
@@ -71,18 +62,7 @@ def chain():
 
 
 def left_out(folders):
-    """Participants that notebooks left out, as written into ``failed.tsv`` of their results.
-
-    Parameters
-    ----------
-    folders : iterable of pathlib.Path
-        Folders of results, one a notebook.
-
-    Returns
-    -------
-    list of str
-        A line each: the participant and the reason.
-    """
+    """Participants that notebooks left out, a line (str) with the reason each, by ``failed.tsv`` of their results."""
     lines = []
     for path in (folder / "failed.tsv" for folder in folders):
         if path.exists():

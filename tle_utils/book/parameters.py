@@ -6,6 +6,7 @@ what a profile (``notebooks/parameters/<profile>.yaml``) and the command line sa
 """
 
 import ast
+import contextlib
 import difflib
 import json
 import types
@@ -43,23 +44,7 @@ _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, validate_
 
 
 def read_notebook(path):
-    """Read a notebook file.
-
-    Parameters
-    ----------
-    path : path-like
-        An ``.ipynb`` file.
-
-    Returns
-    -------
-    dict
-        The notebook as stored; the source of every cell is one string.
-
-    Raises
-    ------
-    TLEError
-        The file is not a notebook.
-    """
+    """A notebook as stored (dict), the source of every cell as one string; `TLEError` where the file is none."""
     try:
         notebook = json.loads(Path(path).read_text(encoding="utf-8"))
         for cell in notebook["cells"]:
@@ -81,42 +66,24 @@ def _type_of(node):
 
 
 def _model(name, fields):
-    return create_model(
-        name,
-        __config__=_STRICT,
-        **{key: (kind, Field(default, **RANGES.get(key, {}))) for key, (kind, default) in fields.items()},
-    )
+    """Model of parameters (name → type, default): a whole number is fine for a float, but true is not an int."""
+    checked = {key: (kind, Field(default, **RANGES.get(key, {}))) for key, (kind, default) in fields.items()}
+    return create_model(name, __config__=_STRICT, **checked)
 
 
 def declared(path):
-    """Read the parameters a notebook declares, without running it.
+    """The parameters a notebook declares, without running it: a pydantic model of names, types, defaults and ranges.
 
-    Parameters
-    ----------
-    path : path-like
-        An ``.ipynb`` file; its first code cell tagged ``parameters`` has one typed assignment a line.
-
-    Returns
-    -------
-    type
-        A pydantic model: field names, types, defaults and ranges of the parameters. Strict: a whole number is fine
-        for a float, but true is not an int and ``"3"`` is not one either.
-
-    Raises
-    ------
-    TLEError
-        No such cell, or a line of it is not a typed assignment of a literal; names the line.
+    They stand in the first code cell tagged ``parameters``, one typed assignment per line; `TLEError` names a line that
+    is none.
     """
     path = Path(path)
-    cells = [
-        cell
-        for cell in read_notebook(path)["cells"]
-        if cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", [])
-    ]
+    codes = [cell for cell in read_notebook(path)["cells"] if cell["cell_type"] == "code"]
+    cells = [cell["source"] for cell in codes if "parameters" in cell["metadata"].get("tags", [])]
     if not cells:
         raise TLEError(f"{path.name}: no cell is tagged 'parameters'; tag the first code cell")
     fields = {}
-    for line in ast.parse(cells[0]["source"]).body:
+    for line in ast.parse(cells[0]).body:
         if isinstance(line, ast.ImportFrom | ast.Import):
             continue
         try:
@@ -129,46 +96,13 @@ def declared(path):
 
 
 def closest(name, known):
-    """Say which known name is nearest to a wrong one: text for the end of an error message.
-
-    Parameters
-    ----------
-    name : str
-        The name that is not known.
-    known : iterable of str
-        The names that are.
-
-    Returns
-    -------
-    str
-        ``"did you mean 'n_splits'?"`` or, when none is near, the list of known names.
-    """
+    """End of a message about a name that is not known: which known one (iterable of str) is near, or all of them."""
     near = difflib.get_close_matches(name, known, 1)
     return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known))}"
 
 
-def validate(model, values, where):
-    """Check parameter values against a model.
-
-    Parameters
-    ----------
-    model : type
-        From `declared`.
-    values : dict
-        Parameter name to value.
-    where : str
-        What the values belong to (the notebook's name), for the message.
-
-    Returns
-    -------
-    dict
-        All parameters of the model; those not in `values` at their default.
-
-    Raises
-    ------
-    TLEError
-        A name is unknown, or a value is of the wrong type or out of range; names the parameter.
-    """
+def _validate(model, values, where):
+    """All parameters of a model (dict), by default as declared; `TLEError` names the notebook `where` one is wrong."""
     try:
         return model(**values).model_dump()
     except ValidationError as error:
@@ -208,24 +142,36 @@ def check(notebook, namespace):
     Raises
     ------
     TLEError
-        A parameter has the wrong type or is out of range, or papermill injected one that does not exist.
+        A parameter has the wrong type or is out of range, papermill injected one that does not exist, or there is no
+        such profile or cohort; nothing is written then.
     """
     annotations = namespace.get("__annotations__", {})
     model = _model(notebook, {name: (kind, ...) for name, kind in annotations.items()})
     names = dict.fromkeys([*annotations, *_injected(namespace)])
-    values = validate(model, {name: namespace[name] for name in names if name in namespace}, notebook)
+    values = _validate(model, {name: namespace[name] for name in names if name in namespace}, notebook)
     parameters = types.SimpleNamespace(**values, notebook=notebook)
+    _profile_path(parameters.profile)
+    load_manifest().cohort(parameters.cohort)
     parameters.run_dir = run_folder(parameters.profile, parameters.cohort)
     parameters.result_dir = parameters.run_dir / notebook
     parameters.result_dir.mkdir(parents=True, exist_ok=True)
     return parameters
 
 
-def _read_profile(folder, profile):
-    path = folder / f"{profile}.yaml"
-    known = sorted(file.stem for file in folder.glob("*.yaml"))
+def _profile_path(profile):
+    known = {path.stem: path for path in sorted((project_root() / "notebooks" / "parameters").glob("*.yaml"))}
     if profile not in known:
         raise TLEError(f"no profile '{profile}' in notebooks/parameters/; known: {', '.join(known) or 'none'}")
+    return known[profile]
+
+
+_part = {"global": (dict, Field(default_factory=dict)), "notebooks": (dict[str, dict], Field(default_factory=dict))}
+_model_of_part = create_model("Part", __config__=_STRICT, **_part)
+_model_of_profile = create_model("Profile", __base__=_model_of_part, cohorts=(dict[str, _model_of_part], {}))
+
+
+def _read_profile(profile):
+    path = _profile_path(profile)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         _model_of_profile(**content)
@@ -238,56 +184,28 @@ def _read_profile(folder, profile):
     return content
 
 
-_part = {"global": (dict, Field(default_factory=dict)), "notebooks": (dict[str, dict], Field(default_factory=dict))}
-_model_of_part = create_model("Part", __config__=_STRICT, **_part)
-_model_of_profile = create_model("Profile", __base__=_model_of_part, cohorts=(dict[str, _model_of_part], {}))
-
-
 def _parse_set(text):
     """``04_deep_model.max_epochs=80`` → (notebook, parameter, value); the value as Python or YAML writes it."""
     left, equals, value = text.partition("=")
     notebook, dot, name = left.partition(".")
     if not (equals and dot):
         raise TLEError(f"--set {text}: write it notebook.parameter=value, for example 04_deep_model.max_epochs=80")
-    try:
-        return notebook, name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        try:
-            return notebook, name, yaml.safe_load(value)
-        except yaml.YAMLError:
-            return notebook, name, value
+    for read in (ast.literal_eval, yaml.safe_load):
+        with contextlib.suppress(ValueError, SyntaxError, yaml.YAMLError):
+            return notebook, name, read(value)
+    return notebook, name, value
 
 
 def resolve(notebooks, profile, cohort, settings=(), workers=None):
     """Parameters of every notebook: defaults, then profile, then its part for the cohort, then the command line.
 
-    Parameters
-    ----------
-    notebooks : list of path-like
-        The notebooks of the chain.
-    profile : str
-        Name of a file in ``notebooks/parameters/`` without extension. Its keys: ``global`` (parameters for every
-        notebook that declares them), ``notebooks`` (by notebook), ``cohorts`` (by cohort, the same two keys).
-    cohort : str
-        Name of a cohort of the manifest.
-    settings : sequence of str
-        ``notebook.parameter=value``.
-    workers : int, optional
-        Overrides the parameter ``workers`` everywhere.
-
-    Returns
-    -------
-    dict
-        Notebook name to dict of all its parameters.
-
-    Raises
-    ------
-    TLEError
-        Unknown profile, cohort, notebook or parameter, wrong type or range; one line that names it.
+    Returns a dict of notebook name to dict of all its parameters. `TLEError` names what is unknown (profile, cohort,
+    notebook or parameter), of the wrong type or out of range. The keys of a profile: ``global`` (parameters for every
+    notebook that declares them), ``notebooks`` (by notebook), ``cohorts`` (by cohort, the same two keys).
     """
     models = {Path(path).stem: declared(path) for path in notebooks}
     everywhere = set().union(*(model.model_fields for model in models.values()))
-    content = _read_profile(project_root() / "notebooks" / "parameters", profile)
+    content = _read_profile(profile)
     load_manifest().cohort(cohort)
     values = {name: {} for name in models}
 
@@ -314,7 +232,7 @@ def resolve(notebooks, profile, cohort, settings=(), workers=None):
                 put(notebook, name, value, source)
     for text in settings:
         put(*_parse_set(text), f"--set {text}")
-    fixed = {"profile": profile, "cohort": cohort} | ({"workers": workers} if workers is not None else {})
+    fixed = {"profile": profile, "cohort": cohort} | ({} if workers is None else {"workers": workers})
     for name, model in models.items():
         values[name] |= {key: value for key, value in fixed.items() if key in model.model_fields}
-    return {name: validate(models[name], values[name], name) for name in models}
+    return {name: _validate(models[name], values[name], name) for name in models}

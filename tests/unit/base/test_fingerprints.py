@@ -56,16 +56,16 @@ def package(tmp_path, monkeypatch):
 def test_of_a_door_counts_the_file_behind_the_name_that_is_used(package):
     nets = {"tle_utils/__init__.py", "tle_utils/models/nets.py", "tle_utils/imaging/atlas.py"}
     nets |= {"tle_utils/imaging/regions.tsv", "tle_utils/base/errors.py"}
-    assert set(fingerprints.code_of([NETS])) == nets
-    assert set(fingerprints.code_of([SIMPLE])) == {"tle_utils/__init__.py", "tle_utils/models/simple.py"}
-    handed_on = set(fingerprints.code_of(["from tle_utils import models\nf(models)"]))
+    assert set(fingerprints.code_of(NETS)) == nets
+    assert set(fingerprints.code_of(SIMPLE)) == {"tle_utils/__init__.py", "tle_utils/models/simple.py"}
+    handed_on = set(fingerprints.code_of("from tle_utils import models\nf(models)"))
     assert handed_on == nets | {"tle_utils/models/simple.py", "tle_utils/models/__init__.py"}
     for way in (
         "import tle_utils.models.nets",
         "import tle_utils.models.nets as n",
         "from tle_utils.models import nets",
     ):
-        assert set(fingerprints.code_of([way])) == nets
+        assert set(fingerprints.code_of(way)) == nets
 
 
 @pytest.mark.parametrize(
@@ -78,9 +78,9 @@ def test_of_a_door_counts_the_file_behind_the_name_that_is_used(package):
     ],
 )
 def test_comments_and_docstrings_change_nothing(package, name, old, new):
-    before = fingerprints.code_of([NETS]), fingerprints.code_version("tle_utils.models.nets")
+    before = fingerprints.code_of(NETS), fingerprints.code_version("tle_utils.models.nets")
     package(name, old, new)
-    assert (fingerprints.code_of([NETS]), fingerprints.code_version("tle_utils.models.nets")) == before
+    assert (fingerprints.code_of(NETS), fingerprints.code_version("tle_utils.models.nets")) == before
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_comments_and_docstrings_change_nothing(package, name, old, new):
 )
 def test_what_is_deep_inside_reaches_only_who_reads_it(package, name, old, new):
     def versions():
-        return [fingerprints.code_of([cell]) for cell in (NETS, SIMPLE)] + [
+        return [fingerprints.code_of(cell) for cell in (NETS, SIMPLE)] + [
             fingerprints.code_version(f"tle_utils.models.{module}") for module in ("nets", "simple")
         ]
 

@@ -35,6 +35,7 @@ def write_notebook(path, *cells):
 def project(tmp_path, monkeypatch):
     (tmp_path / "data_manifest.yaml").write_text("cohorts: {phantom: {kind: phantom}, small: {kind: phantom}}\n")
     (tmp_path / "notebooks" / "parameters").mkdir(parents=True)
+    (tmp_path / "notebooks" / "parameters" / "demo.yaml").write_text("")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -177,14 +178,24 @@ def test_unknown_profile_and_cohort_list_the_known_ones(project):
 
 
 @pytest.mark.chain
-def test_plain_papermill_stops_in_one_line(project):
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("n_splitz", "3"), "02_replication: no parameter 'n_splitz'; did you mean 'n_splits'?"),
+        (("profile", "../x"), "no profile '../x' in notebooks/parameters/; known: demo"),
+        (("cohort", "../../x"), "unknown cohort '../../x': data_manifest.yaml has phantom, small"),
+    ],
+)
+def test_plain_papermill_stops_in_one_line_and_writes_no_result(project, given, message):
     path = write_notebook(
         project / "02_replication.ipynb",
         CELL.replace("Optional[str]", "str").replace("None", '""'),
         'from tle_utils.book import check\np = check("02_replication", globals())',
     )
-    command = [sys.executable, "-m", "papermill", str(path), "out.ipynb", "--no-progress-bar", "-p", "n_splitz", "3"]
+    before = set(project.parent.rglob("*"))
+    command = [sys.executable, "-m", "papermill", str(path), "out.ipynb", "--no-progress-bar", "-p", *given]
     assert subprocess.run(command, capture_output=True, check=False).returncode != 0
+    assert set(project.parent.rglob("*")) - before == {project / "out.ipynb"}
     outputs = [cell.get("outputs", []) for cell in json.loads((project / "out.ipynb").read_text())["cells"]]
     (error,) = [output for cell in outputs for output in cell if output["output_type"] == "error"]
-    assert error["traceback"] == ["Stopped: 02_replication: no parameter 'n_splitz'; did you mean 'n_splits'?"]
+    assert error["traceback"] == [f"Stopped: {message}"]
