@@ -1,37 +1,55 @@
-"""Everything that is drawn, and tables as readers see them."""
+"""Everything that is drawn, and tables as readers see them.
+
+Throughout this door `predictions` are out-of-fold predictions (`models.predictions`), `results` come from
+`model_tests.results_table` (one row per model, a value with the ends of its 95 % interval in ``<value>_low`` and
+``<value>_high``, ``n`` participants) and `y_mm` is the MNI y coordinate of a slice in mm. Figures of numbers are those
+of plotly, pictures of brains those of matplotlib. Left is the participant's left.
+"""
 
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "brains": ["at_mm", "brain_viewer", "contact_sheet", "group_slices", "importance_rows"],
+        "brains": [
+            "at_mm",
+            "brain_viewer",
+            "contact_sheet",
+            "group_slices",
+            "importance_rows",
+            "phantom_examples",
+        ],
         "comparison": [
             "accuracy_curves",
-            "all_models",
             "condition_points",
             "coverage_figure",
             "pairs_matrix",
             "set_answers",
+            "signature_figure",
         ],
         "interactive": ["SliceCase", "confusion_cases", "side_roc", "slice_browser", "threshold_explorer"],
         "numbers": [
             "COLOURS",
             "NAMES",
             "accuracy_boxes",
-            "comparison_text",
-            "gain_text",
-            "interval_text",
             "loss_curves",
             "metric_points",
             "model_intervals",
-            "patient_volumes",
             "reliability",
             "volume_scatter",
+            "zscore_figure",
         ],
-        "phantom": ["cohort_points", "effects_forest", "measured_effects", "phantom_examples"],
+        "phantom": ["cohort_points", "effects_forest", "measured_effects"],
         "saliency": ["cascade_lines", "glass_brain", "kind_name", "map_grid", "saliency_takeaways", "truth_points"],
-        "sites": ["readable_signature", "signature_figure"],
-        "tables": ["download_link", "readable", "shown", "word"],
+        "tables": [
+            "comparison_text",
+            "download_link",
+            "gain_text",
+            "interval_text",
+            "readable",
+            "readable_signature",
+            "shown",
+            "word",
+        ],
     },
 )

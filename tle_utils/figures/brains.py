@@ -14,23 +14,17 @@ WIDTH = 7.3  # inches of a page's column
 DPI = 144
 
 
-def panels(rows, columns):
-    """A figure of square panels that keeps its letters legible in a page's column.
+def panels(rows, columns, used=None):
+    """A figure of square panels that keeps its letters legible in a page's column, and its axes, (rows, columns).
 
-    Parameters
-    ----------
-    rows, columns : int
-        Panels.
-
-    Returns
-    -------
-    figure : matplotlib.figure.Figure
-    axes : numpy.ndarray
-        Shape (rows, columns), of `matplotlib.axes.Axes`.
+    Of the panels only the first `used` are kept.
     """
     side = min(2.4, WIDTH / columns)
     size = side * columns, (side + 0.25) * rows + 1
-    return plt.subplots(rows, columns, figsize=size, dpi=DPI, layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=size, dpi=DPI, layout="constrained", squeeze=False)
+    for axis in axes.flat[used or axes.size :]:
+        axis.remove()
+    return figure, axes
 
 
 def at_mm(y_mm):
@@ -38,8 +32,38 @@ def at_mm(y_mm):
     return f"y = {y_mm} mm".replace("-", "−")
 
 
+def mark_sides(axis):
+    """Write L and R on a coronal slice in the layout of `slices.load_slices` and take its ticks away."""
+    style = {"color": "white", "fontsize": 11, "fontweight": "bold", "va": "top"}
+    for x, side, place in ((4, "L", "left"), (axis.images[0].get_array().shape[1] - 5, "R", "right")):
+        axis.text(x, 4, side, ha=place, bbox={"color": "black", "pad": 1.5}, **style)
+    axis.set_axis_off()
+
+
+def _over_changes(found, y_mm, label):
+    """Slices by title, below each what differs in it (None: nothing), every row on one scale."""
+    changes = [change for _, change in found.values() if change is not None]
+    most = max((np.abs(change).max() for change in changes), default=0)
+    figure, axes = panels(2 if changes else 1, len(found))
+    for column, (title, (image, change)) in zip(axes.T, found.items(), strict=True):
+        shown = column[0].imshow(image, cmap="gray", vmin=0, vmax=1)
+        column[0].set_title(title, fontsize=10)
+        mark_sides(column[0])
+        if change is not None:
+            changed = column[1].imshow(change, cmap="RdBu_r", vmin=-most, vmax=most)
+            mark_sides(column[1])
+        elif changes:
+            column[1].set_axis_off()
+    figure.colorbar(shown, ax=axes[0], label="Grey matter", shrink=0.8)
+    if changes:
+        figure.colorbar(changed, ax=axes[1], label=label, shrink=0.8)
+    figure.suptitle(at_mm(y_mm), fontsize=11)
+    plt.close(figure)
+    return figure
+
+
 def group_slices(stack, groups, y_mm):
-    """Mean coronal slice of every group and each patient group's difference from the controls (Figure 1), on one scale.
+    """Mean coronal slice of every class, below it the difference of patients from controls (Figure 1), on one scale.
 
     Parameters
     ----------
@@ -47,55 +71,31 @@ def group_slices(stack, groups, y_mm):
         Shape (n, 160, 160), in the layout of `slices.load_slices`.
     groups : sequence of str
         Class of each participant.
-    y_mm : int
-        MNI y coordinate of the slice in mm, for the title.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
     """
-    groups = np.asarray(groups)
-    present = [name for name in NAMES if (groups == name).any()]
-    means = {name: stack[groups == name].mean(axis=0) for name in present}
-    sick = [name for name in present if name != "control" and "control" in means]
-    differences = {name: means[name] - means["control"] for name in sick}
-    most = max((np.abs(image).max() for image in differences.values()), default=0)
-    figure, axes = panels(1 + bool(sick), len(present))
-    for column, name in zip(axes.T, present, strict=True):
-        shown = column[0].imshow(means[name], cmap="gray", vmin=0, vmax=1)
-        column[0].set_title(f"{NAMES[name]} (n = {(groups == name).sum()})", fontsize=10)
-        mark_sides(column[0])
-        if name in differences:
-            changed = column[1].imshow(differences[name], cmap="RdBu_r", vmin=-most, vmax=most)
-            column[1].set_title(f"{NAMES[name]} − controls", fontsize=10)
-            mark_sides(column[1])
-        elif sick:
-            column[1].set_axis_off()
-    figure.colorbar(shown, ax=axes[0], label="Grey matter", shrink=0.8)
-    if sick:
-        figure.colorbar(changed, ax=axes[1], label="Difference in grey matter", shrink=0.8)
-    figure.suptitle(at_mm(y_mm), fontsize=11)
-    plt.close(figure)
-    return figure
+    groups, found = np.asarray(groups), {}
+    controls = stack[groups == "control"]
+    for name in [name for name in NAMES if (groups == name).any()]:
+        mean = stack[groups == name].mean(axis=0)
+        change = mean - controls.mean(axis=0) if name != "control" and len(controls) else None
+        found[f"{NAMES[name]} (n = {(groups == name).sum()})"] = mean, change
+    return _over_changes(found, y_mm, "Difference from the controls")
 
 
-def mark_sides(axis):
-    """Write L and R on a coronal slice in the layout of `slices.load_slices` and take its ticks away."""
-    size = axis.images[0].get_array().shape
-    style = {
-        "color": "white",
-        "fontsize": 11,
-        "fontweight": "bold",
-        "va": "top",
-        "bbox": {"color": "black", "pad": 1.5},
-    }
-    axis.text(4, 4, "L", ha="left", **style)
-    axis.text(size[1] - 5, 4, "R", ha="right", **style)
-    axis.set_axis_off()
+def phantom_examples(found, y_mm):
+    """A control and a sclerotic patient of either side, and below each patient what the disease changed.
+
+    Parameters
+    ----------
+    found : dict of str to tuple
+        From `phantom_targets.example_slices`.
+    """
+    sclerosis = {group: "" if change is None else " with sclerosis" for group, (_, change) in found.items()}
+    titled = {NAMES[group] + sclerosis[group]: pictures for group, pictures in found.items()}
+    return _over_changes(titled, y_mm, "Change by the disease")
 
 
 def importance_rows(maps, background, title):
-    """Importance maps of one network, one panel a convolution, over the mean grey-matter slice (Figure 5).
+    """Importance maps of one network over the mean grey-matter slice, one panel per convolution (Figure 5).
 
     Parameters
     ----------
@@ -104,33 +104,26 @@ def importance_rows(maps, background, title):
     background : numpy.ndarray
         Mean slice, shape (160, 160).
     title : str
-        Figure title.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+        Title of the figure.
     """
     columns = min(3, len(maps))
-    rows = -(-len(maps) // columns)
-    figure, axes = panels(rows, columns)
-    for axis in axes.flat[len(maps) :]:
-        axis.remove()
+    figure, axes = panels(-(-len(maps) // columns), columns, len(maps))
     for axis, (layer, image) in zip(axes.flat, maps.items(), strict=False):
         axis.imshow(background, cmap="gray")
         image = image / max(image.max(), np.finfo(np.float32).tiny)
         shown = axis.imshow(image, cmap="inferno", alpha=np.clip(image * 1.2, 0, 0.85), vmin=0, vmax=1)
         mark_sides(axis)
         axis.set_title(layer, fontsize=11)
-    used = list(axes.flat[: len(maps)])
     label = "Importance (share of the panel's maximum)"
-    figure.colorbar(shown, ax=used, label=label, location="bottom", shrink=0.6, aspect=40)
+    bar = {"location": "bottom", "shrink": 0.6, "aspect": 40}
+    figure.colorbar(shown, ax=list(axes.flat[: len(maps)]), label=label, **bar)
     figure.suptitle(title, fontsize=12)
     plt.close(figure)
     return figure
 
 
 def brain_viewer(image, *, cut_mm, title):
-    """Interactive viewer of a map over the template; works without a network.
+    """Interactive viewer of a map over the template; works without a network (nilearn's StatMapView).
 
     Parameters
     ----------
@@ -140,48 +133,27 @@ def brain_viewer(image, *, cut_mm, title):
         x, y and z of the first view in mm.
     title : str
         Shown above the brain.
-
-    Returns
-    -------
-    nilearn.plotting.html_stat_map.StatMapView
     """
+    looks = {"cmap": "inferno", "symmetric_cmap": False, "threshold": 1e-3, "opacity": 0.7, "black_bg": True}
+    looks |= {"cut_coords": cut_mm, "title": title, "resampling_interpolation": "nearest"}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*partition.*")
-        return plotting.view_img(
-            image,
-            bg_img=atlas.template(),
-            cut_coords=cut_mm,
-            cmap="inferno",
-            symmetric_cmap=False,
-            threshold=1e-3,
-            opacity=0.7,
-            black_bg=True,
-            title=title,
-            resampling_interpolation="nearest",
-        )
+        return plotting.view_img(image, bg_img=atlas.template(), **looks)
 
 
-def contact_sheet(pairs, *, y_mm=-24, columns=None):
-    """Grey-matter contours over each participant's registered T1w, one coronal panel a participant.
+def contact_sheet(pairs):
+    """Grey-matter contours over each participant's registered T1w at y = −24 mm, one coronal panel per participant.
+
+    Panels are few in a row for a small cohort, and more for one that would make a page too long.
 
     Parameters
     ----------
     pairs : sequence of tuple
         ``(label, t1w, grey matter)``; paths of images on the template grid.
-    y_mm : int
-        Cut in mm.
-    columns : int, optional
-        Panels a row; by default few for a small cohort, and more for one that would make a page too long.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
     """
-    columns = columns or (4 if len(pairs) <= 24 else 8)
-    figure, axes = panels(-(-len(pairs) // columns), columns)
-    cut = y_mm - int(atlas.AFFINE[1, 3])
-    for axis in axes.flat[len(pairs) :]:
-        axis.remove()
+    columns = min(len(pairs), 4 if len(pairs) <= 24 else 8)
+    figure, axes = panels(-(-len(pairs) // columns), columns, len(pairs))
+    cut = -24 - int(atlas.AFFINE[1, 3])
     for axis, (label, t1w, grey) in zip(axes.flat, pairs, strict=False):
         planes = [np.asarray(nib.load(path).dataobj[:, cut, :], np.float32).T[::-1] for path in (t1w, grey)]
         axis.imshow(planes[0], cmap="gray")

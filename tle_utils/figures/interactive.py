@@ -13,21 +13,22 @@ from PIL import Image
 from plotly.subplots import make_subplots
 
 from tle_utils.base.errors import TLEError
-from tle_utils.base.statistics import wilson_interval
+from tle_utils.base.statistics import DRAWS, bootstrap_weights, wilson_interval
 from tle_utils.evaluation import metrics
-from tle_utils.figures import numbers
+from tle_utils.figures.numbers import COLOURS, GREY, NAMES, SPLIT_COLOURS, band, diagonal
+from tle_utils.figures.tables import interval_text
 from tle_utils.imaging import slices
 from tle_utils.models.predictions import classes_of, select_rows
 
 MEASURES = {"sensitivity": ("tp", "fn"), "specificity": ("tn", "fp"), "ppv": ("tp", "fp"), "npv": ("tn", "fn")}
 LABELS = ["Sensitivity", "Specificity", "PPV", "NPV"]
-STEPS, DRAWS, NAMED = 41, 1000, 8  # thresholds, bootstrap samples, cases that a hover text names
+STEPS, NAMED = 41, 8  # thresholds, cases that a hover text names
 PLACE = "x %{x}, z %{y} mm<extra></extra>"
-INK, FAINT, GREY = numbers.SPLIT_COLOURS["test"], "rgba(204, 121, 167, 0.3)", "#7f7f7f"
+INK = SPLIT_COLOURS["test"]
 MATRIX = {"colorscale": ["#f7fbff", "#6baed6"], "zmin": 0, "zmax": 1, "showscale": False, "xgap": 2, "ygap": 2}
 MATRIX |= {"texttemplate": "%{text}", "textfont_color": "#111111"}
 MATRIX |= {"hovertemplate": "true %{y}, called %{x}: %{text}<br>%{customdata}<extra></extra>"}
-LINES = [{"color": "#E69F00", "width": 2.5}, {"color": "#56B4E9", "width": 2.5, "dash": "dot"}]  # read on black
+OUTLINES = [{"color": "#E69F00", "width": 2.5}, {"color": "#56B4E9", "width": 2.5, "dash": "dot"}]  # read on black
 
 
 class SliceCase(NamedTuple):
@@ -39,8 +40,9 @@ class SliceCase(NamedTuple):
     outlines: dict
 
 
-def _two_classes(table, positive):
-    rows = select_rows(table)
+def _two_classes(predictions, positive):
+    """Test rows of a model of two classes, their probability of the positive one, and who truly is (bool)."""
+    rows = select_rows(predictions)
     classes = classes_of(rows)
     if len(classes) != 2 or positive not in classes:
         raise TLEError(
@@ -51,29 +53,14 @@ def _two_classes(table, positive):
     return rows, rows[f"p_{positive}"].to_numpy(float), (rows["group"] == positive).to_numpy()
 
 
-def threshold_table(table, positive):
+def threshold_table(predictions, positive):
     """Counts and measures by threshold; whose probability is above it is called positive (at 0.5: the model's calls).
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Predictions of one model of two classes; its test rows are used.
-    positive : str
-        Positive class.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a threshold (0, 0.5, 1 and quantiles of the probabilities): ``threshold``, participants ``tp``, ``fn``,
-        ``fp``, ``tn`` (means over repeats), and ``sensitivity``, ``specificity``, ``ppv``, ``npv``, each with ``_low``,
-        ``_high`` (Wilson, 95 %) and ``_n`` (participants in the denominator); NaN where that is 0.
-
-    Raises
-    ------
-    TLEError
-        When the model has not two classes, `positive` is none of them, or one has no test participant.
+    One row per threshold (0, 0.5, 1 and quantiles of the probabilities): ``threshold``, participants ``tp``, ``fn``,
+    ``fp``, ``tn`` (means over repeats), and the `MEASURES`, each with ``_low``, ``_high`` (Wilson, 95 %) and ``_n``
+    (participants in the denominator); NaN where that is 0.
     """
-    rows, score, ill = _two_classes(table, positive)
+    rows, score, ill = _two_classes(predictions, positive)
     low, high = np.quantile(score, [0.05, 0.95])
     decimals = 2 - int(np.floor(np.log10(max(high - low, 1e-6))))
     thresholds = np.unique([0, 0.5, 1, *np.quantile(score, np.linspace(0, 1, STEPS)).round(decimals)])
@@ -88,28 +75,18 @@ def threshold_table(table, positive):
     return out
 
 
-def roc_band(table, positive, seed=0):
-    """ROC curve of out-of-fold predictions with a pointwise 95 % band.
+def roc_band(predictions, positive, seed=0):
+    """ROC curve of out-of-fold predictions with a pointwise 95 % band (participants drawn anew within classes).
 
-    Parameters
-    ----------
-    table, positive
-        As in `threshold_table`, and the same errors.
-    seed : int
-        Seed of the bootstrap, which draws participants within classes.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``false_positives`` (1 − specificity, 0 to 1 in steps of 0.01), ``sensitivity``, ``low``, ``high``.
+    Columns ``false_positives`` (1 − specificity, 0 to 1 in steps of 0.01), ``sensitivity``, ``low``, ``high``.
     """
-    rows, score, ill = _two_classes(table, positive)
+    rows, score, ill = _two_classes(predictions, positive)
     grid = np.linspace(0, 1, 101)
     people, code = np.unique(rows["participant_id"].to_numpy(str), return_inverse=True)
     sick = np.isin(np.arange(len(people)), code[ill])
     rng, weights = np.random.default_rng(seed), np.ones((1 + DRAWS, len(people)))
     for part in (sick, ~sick):
-        weights[1:, part] = rng.multinomial(part.sum(), np.full(part.sum(), 1 / part.sum()), size=DRAWS)
+        weights[1:, part] = bootstrap_weights(rng, part.sum())
     order = np.argsort(-score, kind="stable")
     last = np.append(np.diff(score[order]) != 0, True)
     x, y = (np.cumsum(weights[:, code[order]] * part[order], axis=1)[:, last] for part in (~ill, ill))
@@ -119,52 +96,44 @@ def roc_band(table, positive, seed=0):
     return pd.DataFrame({"false_positives": grid, "sensitivity": curves[0], "low": low, "high": high})
 
 
+def _roc(found, colour, group=None, **looks):
+    """Band and curve of a `roc_band`."""
+    line = {"color": colour, "width": 2.5, "shape": "hv"}
+    curve = go.Scatter(x=found["false_positives"], y=found["sensitivity"], mode="lines", line=line, **looks)
+    return [band(found["false_positives"], found["low"], found["high"], colour, group), curve.update(legendgroup=group)]
+
+
 def side_roc(predictions, results, models, seed=0):
     """ROC curves of telling left from right in true patients, with pointwise 95 % bands; left is the positive class.
+
+    A click on a name in the legend hides its curve and band.
 
     Parameters
     ----------
     predictions : pandas.DataFrame
-        Predictions of several models; test rows of true left and right patients are used.
+        Of several models; test rows of true left and right patients are used.
     results : pandas.DataFrame
         From `model_tests.results_table`, for the areas in the legend.
     models : sequence of str
         Models to draw, as far as they are in the predictions; five at most.
     seed : int
-        As in `roc_band`.
-
-    Returns
-    -------
-    plotly.graph_objects.Figure
-        A click on a name in the legend hides its curve and band.
+        Of the bootstrap.
     """
     figure, areas = go.Figure(), results.set_index("model")["auc_left_right"]
     rows = predictions[predictions["group"].isin(["left", "right"])]
     drawn = [name for name in models if name in set(rows["model"])]
-    colours = [*numbers.SPLIT_COLOURS.values(), numbers.COLOURS["right"], GREY]
-    for name, colour in zip(drawn, colours, strict=False):
+    for name, colour in zip(drawn, [*SPLIT_COLOURS.values(), COLOURS["right"], GREY], strict=False):
         part = rows[rows["model"] == name]
         left = (part["p_left"] / (part["p_left"] + part["p_right"])).fillna(0.5)
         said = np.where(left > 0.5, "left", "right")
         sides = part.assign(p_left=left, p_right=1 - left, p_control=np.nan, predicted=said)
-        found = roc_band(sides, "left", seed)
-        x = found["false_positives"]
-        figure.add_trace(numbers.band(x, found["low"], found["high"], colour, name))
-        figure.add_scatter(
-            x=x,
-            y=found["sensitivity"],
-            mode="lines",
-            line={"color": colour, "width": 2.5, "shape": "hv"},
-            name=f"{name.partition(' (')[0]}, AUC {areas[name]:.3f}",
-            legendgroup=name,
-            hovertemplate=f"{name}: %{{y:.2f}} of left called left, %{{x:.2f}} of right<extra></extra>",
-        )
-    chance = {"color": GREY, "dash": "dot"}
-    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=chance, hoverinfo="skip", showlegend=False)
+        hover = f"{name}: %{{y:.2f}} of left called left, %{{x:.2f}} of right<extra></extra>"
+        label = f"{name.partition(' (')[0]}, AUC {areas[name]:.3f}"
+        figure.add_traces(_roc(roc_band(sides, "left", seed), colour, name, name=label, hovertemplate=hover))
+    figure.add_trace(diagonal(0, 1))
     figure.update_xaxes(title_text="Share of right patients called left", range=[-0.02, 1.02])
     figure.update_yaxes(title_text="Share of left patients called left", range=[-0.02, 1.04])
-    n = rows["participant_id"].nunique()
-    alt = f"ROC curves of the side in {n} patients: {', '.join(drawn)}"
+    alt = f"ROC curves of the side in {rows['participant_id'].nunique()} patients: {', '.join(drawn)}"
     return figure.update_layout(height=470 + 22 * len(drawn), margin_t=40 + 22 * len(drawn), meta={"alt": alt})
 
 
@@ -175,14 +144,20 @@ def _some_names(people):
     return "<br>".join(", ".join(words[start : start + 4]) for start in range(0, len(words), 4))
 
 
-def _moving(row, ranked, classes):
-    """Traces of the explorer that change, for one row of `threshold_table`; `ranked` are the rows, surest first."""
-    called, ill = ranked["score"] > row["threshold"], ranked["ill"]
-    counts = np.array([[row["tn"], row["fp"]], [row["fn"], row["tp"]]])
+def _matrix(counts, people, labels):
+    """Confusion matrix with counts and the share of each true class; `people` of each cell are named on hover."""
     share = counts / counts.sum(axis=1, keepdims=True)
-    text = [[f"{k:.4g} ({s:.0%})" for k, s in zip(*pair, strict=True)] for pair in zip(counts, share, strict=True)]
-    groups = [[ranked[~called & part][::-1], ranked[called & part]] for part in (~ill, ill)]
-    cases = [[_some_names(group["participant_id"]) for group in pair] for pair in groups]
+    text = [
+        [f"{round(k, 1):g} ({s:.0%})" for k, s in zip(*pair, strict=True)] for pair in zip(counts, share, strict=True)
+    ]
+    cases = [[_some_names(cell) for cell in row] for row in people]
+    return go.Heatmap(z=share.tolist(), x=labels, y=labels, text=text, customdata=cases)
+
+
+def _moving(row, ranked, labels):
+    """Traces of the explorer that change, for one row of `threshold_table`; `ranked` are the rows, surest first."""
+    called, ill, names = ranked["score"] > row["threshold"], ranked["ill"], ranked["participant_id"]
+    people = [[names[~called & part][::-1], names[called & part]] for part in (~ill, ill)]
     said = [
         f"{row[name]:.2f}<br>{row[right]:.4g} of {row[f'{name}_n']:.4g}" if row[f"{name}_n"] else "undefined"
         for name, (right, _) in MEASURES.items()
@@ -191,7 +166,7 @@ def _moving(row, ranked, classes):
     spread = {"array": (high - value).tolist(), "arrayminus": (value - low).tolist()}
     return [
         go.Scatter(x=[1 - row["specificity"]], y=[row["sensitivity"]], text=[f"threshold {row['threshold']:g}"]),
-        go.Heatmap(z=share.tolist(), x=classes, y=classes, text=text, customdata=cases),
+        _matrix(np.array([[row["tn"], row["fp"]], [row["fn"], row["tp"]]]), people, labels),
         go.Scatter(x=value.tolist(), y=LABELS, error_x=spread, customdata=said),
         go.Scatter(x=[1.06] * len(LABELS), y=LABELS, text=said),
     ]
@@ -207,15 +182,6 @@ def _dress(point, matrix, measures, words, colour):
     words.update(mode="text", textposition="middle right", textfont_size=13, hoverinfo="skip", cliponaxis=False)
 
 
-def _roc_traces(band):
-    x = band["false_positives"].to_list()
-    edge = {"x": x + x[::-1], "y": band["high"].to_list() + band["low"].to_list()[::-1], "line": {"width": 0}}
-    chance = {"x": [0, 1], "y": [0, 1], "line": {"color": GREY, "dash": "dot"}}
-    curve = {"x": x, "y": band["sensitivity"].to_list(), "line": {"color": INK, "width": 2.5, "shape": "hv"}}
-    looks = [edge | {"fill": "toself", "fillcolor": FAINT}, curve, chance]
-    return [go.Scatter(mode="lines", hoverinfo="skip", **look) for look in looks]
-
-
 def _add_frames(figure, moving, first, labels, start, prefix, suffix=""):
     """Frames that change the traces from `first` on, and their slider."""
     now = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
@@ -226,32 +192,39 @@ def _add_frames(figure, moving, first, labels, start, prefix, suffix=""):
     figure.update_layout(sliders=[{**slider, "pad": {"t": 60}}])
 
 
-def threshold_explorer(table, positive, seed=0):
+def threshold_explorer(predictions, positive, seed=0):
     """ROC curve with its band; confusion matrix and measures at the threshold of a slider, which opens at 0.5.
+
+    Hover names the cases of each cell of the matrix, the surest first.
 
     Parameters
     ----------
-    table, positive, seed
-        As in `roc_band`, and the same errors.
+    predictions : pandas.DataFrame
+        Of one model of two classes; its test rows are used.
+    positive : str
+        Positive class.
+    seed : int
+        Of the bootstrap.
 
-    Returns
-    -------
-    plotly.graph_objects.Figure
-        Hover names the cases of each cell of the matrix, the surest first.
+    Raises
+    ------
+    TLEError
+        When the model has not two classes, `positive` is none of them, or one has no test participant.
     """
-    rows, score, ill = _two_classes(table, positive)
-    steps, order = threshold_table(table, positive), np.argsort(-score, kind="stable")
+    rows, score, ill = _two_classes(predictions, positive)
+    steps, order = threshold_table(predictions, positive), np.argsort(-score, kind="stable")
     ranked = rows[["participant_id"]].assign(score=score, ill=ill).iloc[order]
-    classes = [numbers.NAMES[name] for name in (*(set(classes_of(rows)) - {positive}), positive)]
+    classes = [NAMES[name] for name in (*(set(classes_of(rows)) - {positive}), positive)]
     moving = [_moving(row, ranked, classes) for _, row in steps.iterrows()]
     start = int(np.flatnonzero(steps["threshold"] == 0.5)[0])
     figure = make_subplots(3, 1, row_heights=[0.5, 0.2, 0.3], vertical_spacing=0.12)
-    figure.add_traces(_roc_traces(roc_band(table, positive, seed)), rows=1, cols=1)
+    curve = _roc(roc_band(predictions, positive, seed), INK, hoverinfo="skip")
+    figure.add_traces([*curve, diagonal(0, 1)], rows=1, cols=1)
     figure.add_traces(moving[start], rows=[1, 2, 3, 3], cols=1)
-    _dress(*figure.data[3:], numbers.COLOURS[positive])
+    _dress(*figure.data[3:], COLOURS[positive])
     labels, prefix = steps["threshold"].map("{:g}".format), f"Called {classes[1]} above probability: "
     _add_frames(figure, moving, 3, labels, start, prefix)
-    auc = numbers.interval_text(metrics.binary_metrics(table, positive, seed), "auc").replace(" (", "<br>(")
+    auc = interval_text(metrics.model_metrics(predictions, positive, seed), "auc").replace(" (", "<br>(")
     figure.add_annotation(text=f"AUC {auc}", showarrow=False, x=1, y=0, xanchor="right", yanchor="bottom")
     figure.update_xaxes(title_text="1 − specificity", range=[-0.02, 1.02], row=1)
     figure.update_yaxes(title_text="Sensitivity", range=[-0.02, 1.04], row=1)
@@ -269,19 +242,19 @@ def confusion_cases(predictions):
     Parameters
     ----------
     predictions : pandas.DataFrame
-        Test rows with ``participant_id``, ``group``, ``predicted`` and the probabilities.
-
-    Returns
-    -------
-    plotly.graph_objects.Figure
+        Test rows of one model.
     """
-    figure = numbers.confusion(predictions)
-    classes = [name for name, label in numbers.NAMES.items() if label in figure.data[0].x]
-    order = np.argsort(-predictions[[f"p_{name}" for name in classes]].max(axis=1).to_numpy(), kind="stable")
-    names = predictions.set_index(["group", "predicted"])["participant_id"].iloc[order]
-    keys = names.index.to_flat_index()
-    cases = [[_some_names(names[keys == (true, said)]) for said in classes] for true in classes]
-    return figure.update_traces(**MATRIX, customdata=cases)
+    classes = [name for name in NAMES if name in set(predictions["group"])]
+    surest = np.argsort(-predictions[[f"p_{name}" for name in classes]].max(axis=1).to_numpy(), kind="stable")
+    rows = predictions.iloc[surest]
+    cell = rows.groupby(["group", "predicted"])["participant_id"].agg(list).to_dict()
+    people = [[cell.get((true, said), []) for said in classes] for true in classes]
+    counts = np.array([[len(names) for names in row] for row in people])
+    figure = go.Figure(_matrix(counts, people, [NAMES[name] for name in classes]).update(**MATRIX))
+    figure.update_xaxes(title_text="Predicted")
+    figure.update_yaxes(title_text="True", autorange="reversed")
+    alt = f"Confusion matrix of {len(rows)} predictions of {rows['participant_id'].nunique()} participants"
+    return figure.update_layout(height=420, margin_l=100, meta={"alt": alt})
 
 
 def _line(mask, axes):
@@ -302,19 +275,16 @@ def _slice(case, number, axes):
 def slice_browser(cases, y_mm, start_mm):
     """Coronal slices of one participant at a time, with a slider over y and a list of the participants.
 
+    The figure takes about 4 kB per slice and participant.
+
     Parameters
     ----------
-    cases : dict of str to Case
+    cases : dict of str to SliceCase
         Name in the list to participant.
     y_mm : sequence of int
         MNI y coordinate of each slice in mm.
     start_mm : int
         Slice to open at, one of `y_mm`.
-
-    Returns
-    -------
-    plotly.graph_objects.Figure
-        About 4 kB a slice and participant.
 
     Raises
     ------
@@ -332,7 +302,7 @@ def slice_browser(cases, y_mm, start_mm):
     figure = go.Figure(moving[start])
     owner = np.repeat(list(cases), [1 + len(case.outlines) for case in cases.values()])
     names = [name for case in cases.values() for name in ("", *case.outlines)]
-    looks = dict(zip(dict.fromkeys(filter(None, names)), itertools.cycle(LINES), strict=False))
+    looks = dict(zip(dict.fromkeys(filter(None, names)), itertools.cycle(OUTLINES), strict=False))
     for trace, name, label in zip(figure.data, names, owner, strict=True):
         trace.visible = bool(label == owner[0])
         if name:

@@ -1,4 +1,4 @@
-"""Figures of numbers: curves, intervals, confusion tables, volumes (plotly); colours and names of the classes."""
+"""Figures of numbers (plotly): training, accuracy, probabilities, volumes, z-scores; and what all figures share."""
 
 import textwrap
 
@@ -11,8 +11,8 @@ from plotly.subplots import make_subplots
 # Okabe and Ito's palette: told apart with every common colour vision.
 COLOURS = {"control": "#0072B2", "left": "#D55E00", "right": "#009E73"}
 SPLIT_COLOURS = {"training": "#0072B2", "validation": "#E69F00", "test": "#CC79A7"}
-NAMES = {"control": "Control", "left": "Left TLE", "right": "Right TLE"}
 LINES = ("#0072B2", "#E69F00", "#CC79A7", "#009E73", "#D55E00", "#56B4E9")  # where a colour is no class
+NAMES = {"control": "Control", "left": "Left TLE", "right": "Right TLE"}
 GREY = "#7f7f7f"
 DOTTED = {"color": GREY, "dash": "dot"}  # lines to compare with: chance, no effect, equal
 
@@ -28,25 +28,11 @@ pio.templates["tle"] = go.layout.Template(
 pio.templates.default = "plotly_white+tle"
 pio.renderers.default = "plotly_mimetype"
 
-SYMBOLS = {"with sclerosis": "x", "without sclerosis": "circle"}
-
 
 def error_bars(rows, value, low=None, high=None, **looks):
-    """Error bars of plotly for points with a 95 % interval.
+    """Error bars of plotly from the columns of a value and of the ends of its interval, `value` + ``_low``, ``_high``.
 
-    Parameters
-    ----------
-    rows : pandas.DataFrame
-        One row per point.
-    value, low, high : str
-        Columns of the point and of the ends of its interval, by default ``<value>_low`` and ``<value>_high``.
-    **looks
-        Width, colour and the like, as plotly names them.
-
-    Returns
-    -------
-    dict
-        For ``error_x`` or ``error_y``.
+    `looks` are width, colour and the like, as plotly names them; returns a dict for ``error_x`` or ``error_y``.
     """
     ends = {
         "array": rows[high or f"{value}_high"] - rows[value],
@@ -55,172 +41,17 @@ def error_bars(rows, value, low=None, high=None, **looks):
     return {"type": "data", "symmetric": False, **ends, **looks}
 
 
-def loss_curves(curves):
-    """Training and validation loss of every fold, one small panel a fold (Figures 3, 6 and 10).
-
-    Parameters
-    ----------
-    curves : pandas.DataFrame
-        From `crossval.cross_validate`: ``repeat``, ``fold``, ``epoch``, ``loss``, ``val_loss``, ``best``.
-
-    Returns
-    -------
-    plotly.graph_objects.Figure
-    """
-    runs = list(curves.groupby(["repeat", "fold"]))
-    columns = min(5, len(runs))
-    rows = -(-len(runs) // columns)
-    figure = make_subplots(
-        rows,
-        columns,
-        shared_xaxes=True,
-        shared_yaxes=True,
-        subplot_titles=[
-            f"Fold {fold}" if repeat == 0 else f"Repeat {repeat}, fold {fold}" for (repeat, fold), _ in runs
-        ],
-        horizontal_spacing=0.02,
-        vertical_spacing=0.25 / rows,
-    )
-    for number, (_, run) in enumerate(runs):
-        place = {"row": number // columns + 1, "col": number % columns + 1}
-        for column, name in (("loss", "training"), ("val_loss", "validation")):
-            figure.add_scatter(
-                x=run["epoch"],
-                y=run[column],
-                mode="lines",
-                name=f"{name} loss",
-                legendgroup=name,
-                showlegend=number == 0,
-                line={"color": SPLIT_COLOURS[name]},
-                **place,
-            )
-        kept = run[run["best"]]
-        figure.add_scatter(
-            x=kept["epoch"],
-            y=kept["val_loss"],
-            mode="markers",
-            name="epoch kept",
-            legendgroup="kept",
-            showlegend=number == 0,
-            marker={"color": SPLIT_COLOURS["validation"], "size": 9, "symbol": "circle-open", "line": {"width": 2}},
-            **place,
-        )
-    figure.update_xaxes(title_text="Epoch", row=rows)
-    figure.update_yaxes(title_text="Cross-entropy", col=1)
-    return figure.update_layout(height=130 + 200 * rows, margin_t=90, legend_y=1 + 0.2 / rows)
+def diagonal(low, high, name=None):
+    """Dotted line on which both axes say the same."""
+    ends = {"x": [low, high], "y": [low, high]}
+    return go.Scatter(**ends, mode="lines", line=DOTTED, name=name, showlegend=name is not None, hoverinfo="skip")
 
 
-def metric_points(folds, order):
-    """One point a fold, quartiles and the mean of every measure (Figure 4).
-
-    Parameters
-    ----------
-    folds : pandas.DataFrame
-        From `metrics.fold_metrics`: ``fold``, ``metric``, ``value``.
-    order : dict of str to str
-        Metrics to show, left to right, and their names on the axis.
-
-    Returns
-    -------
-    plotly.graph_objects.Figure
-    """
-    figure = go.Figure()
-    for metric, name in order.items():
-        part = folds[(folds["metric"] == metric) & folds["value"].notna()]
-        figure.add_box(
-            y=part["value"],
-            name=name,
-            boxpoints="all",
-            pointpos=0,
-            jitter=0.4,
-            boxmean=True,
-            marker={"color": SPLIT_COLOURS["test"], "size": 7},
-            line={"color": SPLIT_COLOURS["test"]},
-            showlegend=False,
-            text=[f"fold {fold}" for fold in part["fold"]],
-        )
-    figure.update_yaxes(title_text="Value in a fold", range=[-0.03, 1.03])
-    return figure.update_layout(height=420)
-
-
-def accuracy_boxes(predictions):
-    """Box plots of the accuracy a fold on the validation and the test participants (Figures 7 and 11).
-
-    Parameters
-    ----------
-    predictions : pandas.DataFrame
-        Out-of-fold predictions with ``model``, ``repeat``, ``fold``, ``split``, ``group``, ``predicted``.
-
-    Returns
-    -------
-    plotly.graph_objects.Figure
-    """
-    right = predictions.assign(right=predictions["group"] == predictions["predicted"])
-    scores = right.groupby(["model", "split", "repeat", "fold"])["right"].mean().reset_index()
-    figure = go.Figure()
-    for split in ("validation", "test"):
-        part = scores[scores["split"] == split]
-        figure.add_box(
-            x=part["model"],
-            y=part["right"],
-            name=split,
-            boxpoints="all",
-            pointpos=0,
-            jitter=0.4,
-            boxmean=True,
-            marker={"color": SPLIT_COLOURS[split], "size": 7},
-            line={"color": SPLIT_COLOURS[split]},
-            text=[f"fold {fold}" for fold in part["fold"]],
-        )
-    chance = (predictions["group"].value_counts() / len(predictions)).max()
-    figure.add_hline(
-        y=chance,
-        line={"dash": "dot", "color": "#7f7f7f"},
-        annotation_text="always the largest class",
-        annotation_position="bottom left",
-    )
-    figure.update_yaxes(title_text="Accuracy a fold", range=[-0.03, 1.03])
-    return figure.update_layout(height=440, boxmode="group")
-
-
-def confusion(predictions):
-    """Confusion matrix with counts and the share of each true class.
-
-    Parameters
-    ----------
-    predictions : pandas.DataFrame
-        Test rows with ``group`` and ``predicted``.
-
-    Returns
-    -------
-    plotly.graph_objects.Figure
-    """
-    classes = [name for name in COLOURS if name in set(predictions["group"])]
-    counts = np.array(
-        [
-            [((predictions["group"] == true) & (predictions["predicted"] == said)).sum() for said in classes]
-            for true in classes
-        ]
-    )
-    share = counts / counts.sum(axis=1, keepdims=True)
-    labels = [NAMES[name] for name in classes]
-    figure = go.Figure(
-        go.Heatmap(
-            z=share,
-            x=labels,
-            y=labels,
-            text=[[f"{n} ({p:.0%})" for n, p in zip(*row, strict=True)] for row in zip(counts, share, strict=True)],
-            texttemplate="%{text}",
-            colorscale="Cividis",
-            zmin=0,
-            zmax=1,
-            colorbar={"title": "Share of<br>true class"},
-            hovertemplate="true %{y}, predicted %{x}: %{text}<extra></extra>",
-        )
-    )
-    figure.update_xaxes(title_text="Predicted")
-    figure.update_yaxes(title_text="True", autorange="reversed")
-    return figure.update_layout(height=420, margin_l=100)
+def band(x, low, high, colour, name=None):
+    """Area between two curves in a light tint of their colour, shown and hidden with the curve of that name."""
+    edges = {"x": [*x, *x[::-1]], "y": [*low, *high[::-1]], "line": {"width": 0}, "hoverinfo": "skip"}
+    area = {"mode": "lines", "fill": "toself", "fillcolor": f"rgba{(*hex_to_rgb(colour), 0.2)}"}
+    return go.Scatter(**edges, **area, legendgroup=name, showlegend=False)
 
 
 def wrapped(names):
@@ -228,67 +59,125 @@ def wrapped(names):
     return ["<br>".join(textwrap.wrap(str(name), 20)) for name in names]
 
 
-def model_intervals(results, value="accuracy", *, chance=None, label=None):
-    """A point and its 95 % interval for every model of a results table.
+def loss_curves(curves):
+    """Training and validation loss of every fold, one small panel per fold (Figures 3, 6 and 10).
 
     Parameters
     ----------
-    results : pandas.DataFrame
-        From `metrics.results_table`.
-    value : str
-        Column to show, with ``<value>_low`` and ``<value>_high``.
-    chance : float, optional
-        Draw a dotted line here.
-    label : str, optional
-        Axis title.
-
-    Returns
-    -------
-    plotly.graph_objects.Figure
+    curves : pandas.DataFrame
+        ``repeat``, ``fold``, ``epoch``, ``loss``, ``val_loss``, ``best``, from `crossval.cross_validate`.
     """
-    rows = results.iloc[::-1]
+    runs = list(curves.groupby(["repeat", "fold"]))
+    columns = min(5, len(runs))
+    rows = -(-len(runs) // columns)
+    titles = [f"Fold {fold}" if repeat == 0 else f"Repeat {repeat}, fold {fold}" for (repeat, fold), _ in runs]
+    spacing = {"horizontal_spacing": 0.02, "vertical_spacing": 0.25 / rows}
+    figure = make_subplots(rows, columns, shared_xaxes=True, shared_yaxes=True, subplot_titles=titles, **spacing)
+    ring = {"color": SPLIT_COLOURS["validation"], "size": 9, "symbol": "circle-open", "line": {"width": 2}}
+    traces = {
+        "training loss": ("loss", {"mode": "lines", "line": {"color": SPLIT_COLOURS["training"]}}),
+        "validation loss": ("val_loss", {"mode": "lines", "line": {"color": SPLIT_COLOURS["validation"]}}),
+        "epoch kept": ("val_loss", {"mode": "markers", "marker": ring}),
+    }
+    for number, (_, run) in enumerate(runs):
+        for name, (column, looks) in traces.items():
+            part = run[run["best"]] if name == "epoch kept" else run
+            looks = looks | {"name": name, "legendgroup": name, "showlegend": number == 0}
+            looks |= {"row": number // columns + 1, "col": number % columns + 1}
+            figure.add_scatter(x=part["epoch"], y=part[column], **looks)
+    figure.update_xaxes(title_text="Epoch", row=rows)
+    figure.update_yaxes(title_text="Cross-entropy", col=1)
+    return figure.update_layout(height=130 + 200 * rows, margin_t=90, legend_y=1 + 0.2 / rows)
+
+
+def _box(part, value, split, **looks):
+    """Quartiles, the mean and one point per fold."""
+    colour = {"color": SPLIT_COLOURS[split]}
+    points = {"boxpoints": "all", "pointpos": 0, "jitter": 0.4, "boxmean": True, "marker": colour | {"size": 7}}
+    return go.Box(y=part[value], text=[f"fold {fold}" for fold in part["fold"]], line=colour, **points, **looks)
+
+
+def metric_points(folds, order):
+    """One point per fold, quartiles and the mean of every measure (Figure 4).
+
+    Parameters
+    ----------
+    folds : pandas.DataFrame
+        ``fold``, ``metric``, ``value``, from `metrics.fold_metrics`.
+    order : dict of str to str
+        Metrics to show, from left to right, and their names on the axis.
+    """
+    figure = go.Figure()
+    for metric, name in order.items():
+        part = folds[(folds["metric"] == metric) & folds["value"].notna()]
+        figure.add_trace(_box(part, "value", "test", name=name, showlegend=False))
+    figure.update_yaxes(title_text="Value in a fold", range=[-0.03, 1.03])
+    return figure.update_layout(height=420)
+
+
+def accuracy_boxes(predictions):
+    """Box plots of the accuracy in each fold on the validation and the test participants (Figures 7 and 11)."""
+    correct = predictions.assign(accuracy=predictions["group"] == predictions["predicted"])
+    scores = correct.groupby(["model", "split", "repeat", "fold"])["accuracy"].mean().reset_index()
+    figure = go.Figure()
+    for split in ("validation", "test"):
+        part = scores[scores["split"] == split]
+        figure.add_trace(_box(part, "accuracy", split, x=part["model"], name=split))
+    largest = predictions["group"].value_counts(normalize=True).max()
+    words = {"annotation_text": "always the largest class", "annotation_position": "bottom left"}
+    figure.add_hline(y=largest, line=DOTTED, **words)
+    figure.update_yaxes(title_text="Accuracy in a fold", range=[-0.03, 1.03])
+    return figure.update_layout(height=440, boxmode="group")
+
+
+def model_intervals(results, value="accuracy", *, chance=None, label=None, chosen=None, bounds=()):
+    """A point and its 95 % interval for every model.
+
+    Parameters
+    ----------
+    value : str
+        Column to show.
+    chance : float, optional
+        Where to draw a dotted line.
+    label : str, optional
+        What the axis says before *(95 % interval)*; by default the column's name.
+    chosen : str, optional
+        The model that the validation participants chose, drawn in orange.
+    bounds : sequence of str
+        Models that are none (majority, shuffled labels, ideal observer), drawn as open circles.
+    """
+    rows, label = results.iloc[::-1], label or value.replace("_", " ").capitalize()
+    colours = [COLOURS["left" if name == chosen else "control"] for name in rows["model"]]
+    symbols = ["circle-open" if name in set(bounds) else "circle" for name in rows["model"]]
     figure = go.Figure(
         go.Scatter(
             x=rows[value],
             y=rows["model"],
             mode="markers",
-            marker={"size": 11, "color": COLOURS["control"]},
+            marker={"size": 11, "color": colours, "symbol": symbols, "line": {"width": 2, "color": colours}},
             cliponaxis=False,
-            error_x=error_bars(rows, value),
-            hovertemplate="%{y}: %{x:.2f}<extra></extra>",
+            error_x=error_bars(rows, value, color=GREY),
+            customdata=rows["n"],
+            hovertemplate="%{y}: %{x:.3f} (%{customdata} participants)<extra></extra>",
         )
     )
     if chance is not None:
-        figure.add_vline(x=chance, line={"dash": "dot", "color": "#7f7f7f"}, annotation_text="chance")
-    figure.update_xaxes(title_text=label or value.replace("_", " "), range=[0, 1.02])
+        figure.add_vline(x=chance, line=DOTTED, annotation_text="chance")
+    figure.update_xaxes(title_text=f"{label} (95 % interval)", range=[0, 1.02])
     figure.update_yaxes(automargin=True, tickvals=rows["model"], ticktext=wrapped(rows["model"]))
-    return figure.update_layout(height=140 + 42 * len(rows))
-
-
-def band(x, low, high, colour, name):
-    """Area between two curves in a light tint of their colour, shown and hidden with the curve of that name."""
-    edges = {"x": [*x, *x[::-1]], "y": [*low, *high[::-1]], "line": {"width": 0}, "hoverinfo": "skip"}
-    area = {"mode": "lines", "fill": "toself", "fillcolor": f"rgba{(*hex_to_rgb(colour), 0.2)}"}
-    return go.Scatter(**edges, **area, legendgroup=name, showlegend=False)
+    alt = f"{label} of {len(rows)} models" + (f"; chosen: {chosen}" if chosen else "")
+    return figure.update_layout(height=140 + 42 * len(rows), meta={"alt": alt})
 
 
 def reliability(tables):
-    """Observed against predicted frequency, a colour a model; on the dotted line a probability means what it says.
+    """Observed against predicted frequency; on the dotted line a probability means what it says.
 
     Parameters
     ----------
     tables : dict of str to pandas.DataFrame
-        Name of the model to its `calibration.reliability_table`.
-
-    Returns
-    -------
-    plotly.graph_objects.Figure
-        Bands are Wilson's 95 % intervals.
+        Name of the model to its `calibration.reliability_table`; bands are Wilson's 95 % intervals.
     """
-    figure = go.Figure(
-        go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dot", "color": "#7f7f7f"}, hoverinfo="skip")
-    )
-    figure.data[0].showlegend = False
+    figure = go.Figure(diagonal(0, 1))
     for (name, table), colour in zip(tables.items(), SPLIT_COLOURS.values(), strict=False):
         figure.add_trace(band(table["predicted"], table["ci_low"], table["ci_high"], colour, name))
         figure.add_scatter(
@@ -299,115 +188,72 @@ def reliability(tables):
             legendgroup=name,
             line={"color": colour},
             customdata=table["n"],
-            hovertemplate="said %{x:.2f}, was right %{y:.2f} (n = %{customdata})<extra></extra>",
+            hovertemplate="said %{x:.2f}, correct %{y:.2f} (n = %{customdata})<extra></extra>",
         )
     figure.update_xaxes(title_text="Probability of the class that is called", range=[0, 1.02])
-    figure.update_yaxes(title_text="Share that is right", range=[0, 1.02])
-    return figure.update_layout(height=430, meta={"alt": "Reliability of the probabilities of each model"})
+    figure.update_yaxes(title_text="Share that is correct", range=[0, 1.02])
+    return figure.update_layout(height=430, meta={"alt": f"Reliability of the probabilities: {', '.join(tables)}"})
 
 
-def interval_text(metrics, metric):
-    """A metric with its 95 % interval and n as text, for sentences.
-
-    Parameters
-    ----------
-    metrics : pandas.DataFrame
-        From `metrics.binary_metrics` or `metrics.multiclass_metrics`.
-    metric : str
-        For example ``"accuracy"``.
-
-    Returns
-    -------
-    str
-        Like ``0.83 (95 % CI 0.76–0.88, n = 150)``.
-    """
-    row = metrics.set_index("metric").loc[metric]
-    return f"{row['value']:.2f} (95 % CI {row['ci_low']:.2f}–{row['ci_high']:.2f}, n = {row['n']})"
-
-
-def comparison_text(test):
-    """The outcome of `model_tests.compare_models` as one sentence; where there is no test, the reason."""
-    gain = f"{test['model_a']} against {test['model_b']}: {test['metric'].replace('_', ' ')}"
-    gain += f" {100 * test['difference']:+.1f} points" if np.isfinite(test["difference"]) else ""
-    if not test["p_corrected"] >= 0:
-        known = np.isfinite([test["value_a"], test["value_b"]]).all() and not np.isfinite(test["difference"])
-        gain += f" {test['value_a']:.2f} against {test['value_b']:.2f}" if known else ""
-        return f"{gain} (n = {test['n']}), no test: {test['reason']}."
-    verdict = "a difference" if test["p_corrected"] < 0.05 else "no difference that stands out from chance"
-    return f"{gain} (corrected p = {test['p_corrected']:.2f}, n = {test['n']}), {verdict}."
-
-
-def gain_text(test):
-    """The difference of `model_tests.compare_models` in points, against whom, and its p where there is one."""
-    p = f" (corrected p = {test['p_corrected']:.3f})" if test["p_corrected"] >= 0 else ""
-    return f"{100 * test['difference']:+.1f} points against {test['model_b']}{p}"
-
-
-def volume_scatter(participants):
-    """Left against right hippocampal volume, a colour a class.
+def volume_scatter(participants, unit="ml of grey matter"):
+    """Left against right hippocampal volume, coloured by class.
 
     Parameters
     ----------
     participants : pandas.DataFrame
-        ``participant_id``, ``group``, ``hippocampus_left``, ``hippocampus_right`` in ml.
-
-    Returns
-    -------
-    plotly.graph_objects.Figure
+        ``participant_id``, ``group``, ``hippocampus_left``, ``hippocampus_right``; with ``sclerosis`` (as in
+        `unam.with_volumes`) a cross means sclerosis, and patients for whom that is not known are left out.
+    unit : str
+        Of the volumes, for the axes.
     """
     figure = go.Figure()
-    for group, colour in COLOURS.items():
-        part = participants[participants["group"] == group]
+    known = participants if "sclerosis" in participants else participants.assign(sclerosis="")
+    for (group, words), part in known[known["group"].isin(COLOURS)].groupby(["group", "sclerosis"]):
+        name = NAMES[group] if group == "control" else f"{NAMES[group]} {words}".strip()
+        symbol = "x" if words == "with sclerosis" else "circle"
         figure.add_scatter(
             x=part["hippocampus_left"],
             y=part["hippocampus_right"],
             mode="markers",
-            name=f"{NAMES[group]} (n = {len(part)})",
+            name=f"{name} (n = {len(part)})",
             text=part["participant_id"],
-            marker={"color": colour, "size": 8, "opacity": 0.8},
-            hovertemplate="%{text}: left %{x:.2f} ml, right %{y:.2f} ml<extra></extra>",
+            marker={"color": COLOURS[group], "size": 8, "symbol": symbol, "opacity": 0.8},
+            hovertemplate="%{text}: left %{x:.3g}, right %{y:.3g}<extra></extra>",
         )
     both = participants[["hippocampus_left", "hippocampus_right"]].to_numpy(float)
-    low, high = np.nanmin(both), np.nanmax(both)
-    line = {"color": "#7f7f7f", "dash": "dot"}
-    figure.add_scatter(x=[low, high], y=[low, high], mode="lines", line=line, name="left = right")
-    figure.update_xaxes(title_text="Left hippocampal grey matter (ml)")
-    figure.update_yaxes(title_text="Right hippocampal grey matter (ml)", scaleanchor="x")
-    return figure.update_layout(height=520)
+    figure.add_trace(diagonal(np.nanmin(both), np.nanmax(both), "left = right"))
+    figure.update_xaxes(title_text=f"Left hippocampus ({unit})")
+    figure.update_yaxes(title_text=f"Right hippocampus ({unit})", scaleanchor="x")
+    return figure.update_layout(height=540, margin_t=90)
 
 
-def patient_volumes(participants):
-    """Left against right hippocampal volume; the colour is the class, a cross means sclerosis.
+def zscore_figure(table):
+    """Z-scores of regional volumes and asymmetries of one new person; the shaded band holds 95 % of healthy people.
 
     Parameters
     ----------
-    participants : pandas.DataFrame
-        From `with_volumes`.
-
-    Returns
-    -------
-    plotly.graph_objects.Figure
+    table : pandas.DataFrame
+        Rows of `norms.zscores`, drawn from the top.
     """
-    figure = go.Figure()
-    for group in COLOURS:
-        for words, symbol in SYMBOLS.items():
-            part = participants[(participants["group"] == group) & (participants["sclerosis"] == words)]
-            if part.empty:
-                continue
-            name = NAMES[group] if group == "control" else f"{NAMES[group]} {words}"
-            figure.add_scatter(
-                x=part["hippocampus_left"],
-                y=part["hippocampus_right"],
-                mode="markers",
-                name=f"{name} (n = {len(part)})",
-                text=part["participant_id"],
-                marker={"color": COLOURS[group], "size": 9, "symbol": symbol, "opacity": 0.85},
-                hovertemplate="%{text}: left %{x:.3f} %, right %{y:.3f} %<extra></extra>",
-            )
-    both = participants[["hippocampus_left", "hippocampus_right"]].to_numpy(float)
-    line = {"color": "#7f7f7f", "dash": "dot"}
-    ends = [both.min(), both.max()]
-    figure.add_scatter(x=ends, y=ends, mode="lines", line=line, name="left = right", hoverinfo="skip")
-    figure.update_xaxes(title_text="Left hippocampus (% of intracranial volume)")
-    figure.update_yaxes(title_text="Right hippocampus (% of intracranial volume)")
-    return figure.update_layout(height=560, margin_t=90)
+    names = table["region"].unique()
+    figure = go.Figure().add_vrect(x0=-1.96, x1=1.96, fillcolor=GREY, opacity=0.2, line_width=0)
+    for measure, name, symbol, group in (
+        ("left", "left", "triangle-left", "left"),
+        ("right", "right", "triangle-right", "right"),
+        ("asymmetry", "asymmetry (L − R) / (L + R)", "diamond", "control"),
+    ):
+        rows = table[table["measure"] == measure]
+        figure.add_scatter(
+            x=rows["z"],
+            y=rows["region"],
+            mode="markers",
+            name=name,
+            marker={"symbol": symbol, "size": 12, "color": COLOURS[group]},
+            customdata=rows[["value", "expected", "low", "high"]],
+            hovertemplate="%{y}, " + measure + ": z = %{x:.1f}<br>%{customdata[0]:.3g}, expected %{customdata[1]:.3g} "
+            "(%{customdata[2]:.3g} to %{customdata[3]:.3g})<extra></extra>",
+        )
+    figure.update_xaxes(title_text="z-score against the controls")
+    figure.update_yaxes(autorange="reversed", automargin=True, categoryarray=names)
+    alt = f"z-scores of the volumes and asymmetries of {len(names)} regions of the new image against the controls"
+    return figure.update_layout(height=160 + 30 * len(names), meta={"alt": alt})

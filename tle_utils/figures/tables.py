@@ -1,4 +1,4 @@
-"""Tables as readers see them: words for names of columns, values with their interval, a dash for what is missing."""
+"""Results as readers see them: tables with words for names and values with their intervals, sentences, downloads."""
 
 import base64
 import html
@@ -13,6 +13,7 @@ MISSING = "–"
 # Names of results in the words of the field; a name that is none of these loses its underscores.
 WORDS = {
     "accuracy_in_text": "accuracy in the text",
+    "affected_side": "affected side is the more important (share)",
     "all": "all classes (share)",
     "auc": "AUC",
     "auc_about": "AUC, about",
@@ -59,7 +60,6 @@ WORDS = {
     "ppv": "PPV",
     "published_low": "published 95 % CI",
     "replication": "the paper",
-    "right_side": "affected side is the more important (share)",
     "rows": "predictions",
     "same_person": "nearest slice is the same person's (share)",
     "sd": "SD",
@@ -84,18 +84,7 @@ LEAST_P = 0.001  # what is smaller is not told apart
 
 
 def word(name):
-    """A name of a column or value as readers see it.
-
-    Parameters
-    ----------
-    name : object
-        Like ``lateralization_accuracy``; what is no text is left alone.
-
-    Returns
-    -------
-    object
-        Like ``lateralization accuracy``.
-    """
+    """A name of a column or value as readers see it, like ``lateralization accuracy``."""
     return WORDS.get(name, name.replace("_", " ")) if isinstance(name, str) else name
 
 
@@ -119,19 +108,10 @@ def _column(column, digits):
 
 
 def texts(table, digits=3):
-    """A table as text: words for names, yes and no, dashes for what is missing, values beside their intervals.
+    """A table as text, with words for names, yes and no, dashes for what is missing.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Columns ``x_low`` and ``x_high`` go into the cells of ``x`` as ``0.80 [0.76, 0.83]``; ``ci_low`` and
-        ``ci_high`` become one column ``0.76 to 0.83``.
-    digits : int
-        Decimals of numbers that are no counts.
-
-    Returns
-    -------
-    pandas.DataFrame
+    Columns ``x_low`` and ``x_high`` go into the cells of ``x`` as ``0.80 [0.76, 0.83]``; ``ci_low`` and ``ci_high``
+    become one column ``0.76 to 0.83``.
     """
     out = {}
     pairs = {name[:-4] for name in table if isinstance(name, str) and name.endswith("_low")}
@@ -153,21 +133,16 @@ def texts(table, digits=3):
 
 
 def shown(table, digits=3, **names):
-    """A table for a page.
+    """A table for a page (IPython.display.HTML), which sorts it and offers it as TSV; nothing is cut.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        Numbers of rows are left out.
+        Numbers of rows are left out, everything is escaped.
     digits : int
         Decimals of numbers that are no counts.
     **names : str
         Words for columns that mean something else here than elsewhere.
-
-    Returns
-    -------
-    IPython.display.HTML
-        Nothing is cut and everything is escaped; the page sorts it and offers it as TSV.
     """
     text = texts(table.rename(columns=names), digits)
     numbered = table.index.name is None and pd.api.types.is_integer_dtype(table.index)
@@ -182,7 +157,7 @@ def readable(results, metrics):
     Parameters
     ----------
     results : pandas.DataFrame
-        From `results_table` or `subgroups`.
+        From `model_tests.results_table` or `model_tests.subgroups`.
     metrics : sequence of str
         Which metrics to show, for example ``["accuracy", "auc"]``.
 
@@ -198,26 +173,55 @@ def readable(results, metrics):
         out[metric] = cells[metric]
         if metric == "accuracy" and "accuracy_mean" in results:
             spread = zip(results["accuracy_mean"], results["accuracy_sd"], strict=True)
-            out["accuracy over folds"] = [f"{mean:.2f} ± {sd:.2f}" if np.isfinite(sd) else "–" for mean, sd in spread]
+            out["accuracy over folds"] = [
+                f"{mean:.2f} ± {sd:.2f}" if np.isfinite(sd) else MISSING for mean, sd in spread
+            ]
     last = [name for name in ("classes", "positive", "flags") if name in results]
     return out.assign(**{name: results[name] for name in last})
 
 
-def download_link(path, label):
-    """A link in the page that holds a file itself, so that it works in the built book and without a network.
+def readable_signature(found):
+    """The table of `batches.signature` as text: one row per table, cells like ``99/170, 0.58 [0.51, 0.65]``."""
+    shares = texts(found[["share", "ci_low", "ci_high"]].set_axis(["share", "share_low", "share_high"], axis=1), 2)
+    cells = found["count"].astype(str) + "/" + found["n"].astype(str) + ", " + shares["share"]
+    wide = found.assign(cell=cells).pivot(index="table", columns="what", values="cell")
+    return wide.loc[found["table"].unique(), found["what"].unique()].rename_axis(index=None, columns=None)
+
+
+def interval_text(metrics, metric):
+    """A metric with its 95 % interval and n for sentences, like ``0.83 (95 % CI 0.76–0.88, n = 150)``.
 
     Parameters
     ----------
-    path : path-like
-        The file; small, since the page carries it.
-    label : str
-        Text of the link.
-
-    Returns
-    -------
-    str
-        HTML.
+    metrics : pandas.DataFrame
+        From `metrics.model_metrics`.
+    metric : str
+        For example ``"accuracy"``.
     """
+    row = metrics.set_index("metric").loc[metric]
+    return f"{row['value']:.2f} (95 % CI {row['ci_low']:.2f}–{row['ci_high']:.2f}, n = {row['n']})"
+
+
+def comparison_text(test):
+    """The outcome of `model_tests.compare_models` as one sentence; where there is no test, the reason."""
+    gain = f"{test['model_a']} against {test['model_b']}: {test['metric'].replace('_', ' ')}"
+    gain += f" {100 * test['difference']:+.1f} points" if np.isfinite(test["difference"]) else ""
+    if not test["p_corrected"] >= 0:
+        known = np.isfinite([test["value_a"], test["value_b"]]).all() and not np.isfinite(test["difference"])
+        gain += f" {test['value_a']:.2f} against {test['value_b']:.2f}" if known else ""
+        return f"{gain} (n = {test['n']}), no test: {test['reason']}."
+    verdict = "a difference" if test["p_corrected"] < 0.05 else "no difference that stands out from chance"
+    return f"{gain} (corrected p = {test['p_corrected']:.2f}, n = {test['n']}), {verdict}."
+
+
+def gain_text(test):
+    """The difference of `model_tests.compare_models` in points, against whom, and its p where there is one."""
+    p = f" (corrected p = {test['p_corrected']:.3f})" if test["p_corrected"] >= 0 else ""
+    return f"{100 * test['difference']:+.1f} points against {test['model_b']}{p}"
+
+
+def download_link(path, label):
+    """A link (HTML) that holds a small file itself, so that it works in the built book and without a network."""
     path = Path(path)
     content = base64.b64encode(path.read_bytes()).decode()
     name = html.escape(path.name)

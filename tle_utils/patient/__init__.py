@@ -17,7 +17,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "class_probabilities",
             "set_text",
             "write_card",
-            "zscore_figure",
         ],
     },
 )

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import jinja2
 import numpy as np
-import plotly.graph_objects as go
 
 from tle_utils.base import files
 from tle_utils.figures.numbers import COLOURS, NAMES
@@ -16,9 +15,6 @@ from tle_utils.patient.case import KINDS
 from tle_utils.patient.model_card import NOTICE, provenance_rows, result_rows
 
 SHOWN = 12  # regions in the figure, and before the rest of the table is folded away
-SYMBOLS = {"left": "triangle-left", "right": "triangle-right", "asymmetry": "diamond"}
-PART_NAMES = {"left": "left", "right": "right", "asymmetry": "asymmetry (L − R) / (L + R)"}
-PART_COLOURS = {"left": COLOURS["left"], "right": COLOURS["right"], "asymmetry": COLOURS["control"]}
 
 
 def set_text(classes):
@@ -129,42 +125,6 @@ def _plain(value):
     if isinstance(value, float | np.floating):
         return round(float(value), 6) if math.isfinite(value) else None
     return value.item() if isinstance(value, np.generic) else value
-
-
-def zscore_figure(table, regions=SHOWN):
-    """Z-scores of the first regions of a table, the hippocampus at the top.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `norms.zscores`.
-    regions : int
-        How many.
-
-    Returns
-    -------
-    plotly.graph_objects.Figure
-        The shaded band holds 95 % of healthy people.
-    """
-    names = table["region"].unique()[:regions]
-    figure = go.Figure()
-    figure.add_vrect(x0=-norms.NORMAL, x1=norms.NORMAL, fillcolor="#7f7f7f", opacity=0.2, line_width=0)
-    for part, symbol in SYMBOLS.items():
-        rows = table[(table["measure"] == part) & table["region"].isin(names)]
-        figure.add_scatter(
-            x=rows["z"],
-            y=rows["region"],
-            mode="markers",
-            name=PART_NAMES[part],
-            marker={"symbol": symbol, "size": 12, "color": PART_COLOURS[part]},
-            customdata=rows[["value", "expected", "low", "high"]],
-            hovertemplate="%{y}, " + part + ": z = %{x:.1f}<br>%{customdata[0]:.3g}, expected %{customdata[1]:.3g} "
-            "(%{customdata[2]:.3g} to %{customdata[3]:.3g})<extra></extra>",
-        )
-    figure.update_xaxes(title_text="z-score against the controls")
-    figure.update_yaxes(autorange="reversed", automargin=True, categoryarray=names)
-    alt = "z-scores of regional volumes and asymmetries of the new image against the training controls"
-    return figure.update_layout(height=160 + 30 * len(names), meta={"alt": alt})
 
 
 def _picture(figure):

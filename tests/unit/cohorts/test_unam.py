@@ -51,7 +51,7 @@ def test_the_table_is_taken_from_the_mirror_and_gives_the_known_people(tmp_path,
     other = np.where(ill["group"] == "left", ill["hippocampus_right"], ill["hippocampus_left"])
     assert np.median(affected / other) < 0.95
     said = baselines.leave_one_out(unam.with_volumes(table, ("left", "right")))
-    volumes = metrics.binary_metrics(said[said["model"] == "hippocampal volumes"], "left").set_index("metric")
+    volumes = metrics.model_metrics(said[said["model"] == "hippocampal volumes"], "left").set_index("metric")
     assert volumes.loc["accuracy", "n"] == 28
     assert volumes.loc["accuracy", "ci_low"] < 0.72 < volumes.loc["accuracy", "ci_high"]
 
@@ -74,7 +74,7 @@ def test_people_without_volumes_are_left_out_and_unknown_sclerosis_stays_unknown
     assert kept["sclerosis"].isna().sum() == 1
     by = model_tests.subgroups(baselines.leave_one_out(kept), kept, "sclerosis")
     assert set(by["subgroup"]) == {"with sclerosis", "not known"}
-    assert len(numbers.patient_volumes(kept).data) == 3
+    assert len(numbers.volume_scatter(kept, "% of intracranial volume").data) == 3
 
 
 def test_a_class_with_one_person_is_refused():

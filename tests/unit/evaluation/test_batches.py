@@ -6,7 +6,8 @@ import pytest
 
 from tle_utils.base.errors import TLEError
 from tle_utils.evaluation import batches, published
-from tle_utils.figures import sites
+from tle_utils.figures import comparison
+from tle_utils.figures import tables as figures_tables
 from tle_utils.imaging import slices
 from tle_utils.phantom import maps
 from tle_utils.phantom.volumes import Knobs
@@ -53,7 +54,7 @@ def test_the_signature_counts_the_papers_tables():
     }
     assert found.loc["left found", "n"] == 170 and found.loc["right called left", "n"] == 160
     assert 0 < found.loc["right called left", "ci_high"] < 0.03
-    assert sites.readable_signature(found.reset_index()).loc["paper", "left found"].startswith("99/170, 0.58")
+    assert figures_tables.readable_signature(found.reset_index()).loc["paper", "left found"].startswith("99/170, 0.58")
 
 
 def test_the_verdict_needs_both_halves_of_the_signature():
@@ -68,4 +69,4 @@ def test_the_verdict_needs_both_halves_of_the_signature():
     assert "0 of 330 others" in text["paper"] and "1.2%" in text["paper"]
     assert "appears in 1 of 3 planted batches (like it)" in text["planted"]
     assert "Without a batch: 9 of 200" in text["planted"]
-    assert len(sites.signature_figure(batches.signature(paper | ours)).data) == len(batches.CALLS)
+    assert len(comparison.signature_figure(batches.signature(paper | ours)).data) == len(batches.CALLS)

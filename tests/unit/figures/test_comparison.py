@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tle_utils.figures import comparison, numbers
+from tle_utils.figures import comparison, numbers, tables
 
 
 def results(names=("net", "volumes", "majority")):
@@ -14,7 +14,7 @@ def results(names=("net", "volumes", "majority")):
 
 
 def test_the_chosen_model_stands_out_and_bounds_are_open():
-    trace = comparison.all_models(results(), "volumes", ["majority"]).data[0]
+    trace = numbers.model_intervals(results(), "lateralization_accuracy", chosen="volumes", bounds=["majority"]).data[0]
     colour, symbol = (dict(zip(trace.y, part, strict=True)) for part in (trace.marker.color, trace.marker.symbol))
     assert colour["volumes"] != colour["net"] == colour["majority"]
     assert symbol["majority"] == "circle-open" and symbol["net"] == "circle"
@@ -28,7 +28,7 @@ def test_pairs_read_row_less_column_both_ways():
     assert heat.text[0][1] == "+5*" and heat.text[0][2] == "−10" and heat.text[2][0] == "+10"
 
 
-def test_curves_have_a_line_a_model_and_an_interval_a_point():
+def test_curves_have_one_line_per_model_and_one_interval_per_point():
     table = pd.DataFrame({"model": ["a", "a", "b", "b"], "size": [60, 120] * 2, "value": [0.6, 0.7, 0.5, 0.8]})
     table = table.assign(ci_low=table["value"] - 0.1, ci_high=table["value"] + 0.2, n=80, folds=4)
     figure = comparison.accuracy_curves(table, "size", "Participants", ceiling=0.9)
@@ -62,7 +62,7 @@ def test_answers_sum_to_one_for_every_class():
     figure = comparison.set_answers(pd.DataFrame([row, row | {"group": "left", "one_answer": 0.6}]))
     shares = {trace.name: trace.x for trace in figure.data}
     np.testing.assert_allclose(sum(np.asarray(share) for share in shares.values()), 1)
-    assert shares["one answer, right"][0] == pytest.approx(0.4) and shares["one answer, wrong"][0] == 0.1
+    assert shares["one answer, correct"][0] == pytest.approx(0.4) and shares["one answer, wrong"][0] == 0.1
     assert figure.data[0].y[1] == "Left TLE (n = 10)"
 
 
@@ -80,5 +80,29 @@ def test_the_curve_of_coverage_lies_where_its_table_says():
 def test_a_difference_that_is_not_known_is_not_written_as_a_number(difference, words):
     test = {"model_a": "a", "model_b": "b", "metric": "accuracy", "difference": difference, "n": 8}
     test |= {"value_a": 0.75, "value_b": 0.7}
-    said = numbers.comparison_text(test | {"p_corrected": np.nan, "reason": "fewer than two folds"})
+    said = tables.comparison_text(test | {"p_corrected": np.nan, "reason": "fewer than two folds"})
     assert words in said and "nan" not in said and said.endswith("no test: fewer than two folds.")
+
+
+def test_z_scores_point_left_for_left_and_stand_in_the_order_of_their_table():
+    rows = [(region, measure) for region in ("hippocampus", "amygdala") for measure in ("left", "right", "asymmetry")]
+    table = pd.DataFrame(rows, columns=["region", "measure"]).assign(z=[-4, 0, -3, 1, 1, 0], value=3, expected=4)
+    figure = numbers.zscore_figure(table.assign(low=3.5, high=4.5))
+    traces = {trace.name.split()[0]: trace for trace in figure.data}
+    assert traces["left"].marker.symbol == "triangle-left" and list(traces["left"].x) == [-4, 1]
+    assert list(figure.layout.yaxis.categoryarray) == ["hippocampus", "amygdala"]
+    assert "2 regions" in figure.layout.meta["alt"] and "$" not in figure.to_json()
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_volumes_say_how_many_stand_where_and_leave_out_whose_sclerosis_is_not_known(known):
+    people = pd.DataFrame({"participant_id": list("abcd"), "group": ["control", "left", "left", "right"]})
+    people = people.assign(hippocampus_left=[3.0, 2, 2.5, 3], hippocampus_right=[3.0, 3, 3, 2])
+    if known:
+        people["sclerosis"] = ["without sclerosis", "with sclerosis", "without sclerosis", None]
+    *classes, line = numbers.volume_scatter(people).data
+    both = ["Control (n = 1)", "Left TLE with sclerosis (n = 1)", "Left TLE without sclerosis (n = 1)"]
+    assert [trace.name for trace in classes] == (
+        both if known else ["Control (n = 1)", "Left TLE (n = 2)", "Right TLE (n = 1)"]
+    )
+    assert line.x == line.y == (2, 3)

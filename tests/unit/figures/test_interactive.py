@@ -38,7 +38,7 @@ def frame_at(figure, label):
 def test_at_one_half_the_slider_shows_the_numbers_of_the_metrics_table(table, repeats):
     table = pd.concat([table.assign(repeat=repeat) for repeat in range(repeats)], ignore_index=True)
     row = interactive.threshold_table(table, "left").set_index("threshold").loc[0.5]
-    metrics = evaluation_metrics.binary_metrics(table, "left").set_index("metric")
+    metrics = evaluation_metrics.model_metrics(table, "left").set_index("metric")
     for name in interactive.MEASURES:
         ours = row[[name, f"{name}_low", f"{name}_high", f"{name}_n"]].to_list()
         assert ours == pytest.approx(metrics.loc[name, ["value", "ci_low", "ci_high", "n"]].to_list())

@@ -146,11 +146,3 @@ def test_volumes_without_norms_are_shown_without_z(tmp_path):
 )
 def test_sets_in_words(classes, text):
     assert report.set_text(classes) == text
-
-
-def test_figure_points_left_for_left_and_shows_the_hippocampus_first(table):
-    figure = report.zscore_figure(table, regions=2)
-    traces = {trace.name.split()[0]: trace for trace in figure.data}
-    assert traces["left"].marker.symbol == "triangle-left" and traces["left"].x[0] == table["z"].iloc[0] < -3
-    assert list(figure.layout.yaxis.categoryarray)[0] == "hippocampus" and len(traces["left"].y) == 2
-    assert figure.layout.meta["alt"] and "$" not in figure.to_json()
