@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import importlib.metadata
 import json
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -327,3 +328,38 @@ def preprocess_cohort(table, out_dir, options=None, workers=1):
     rows = pd.DataFrame(run_parallel(work, items, label="scans", workers=workers))
     files.write_text(out_dir / "qc.tsv", rows.to_csv(sep="\t", index=False, float_format="%.5g"))
     return rows
+
+
+PROBABILITIES = ("probseg", "probability")  # ends of names by BIDS derivatives and by Clinica
+TISSUES = {"2": "white matter", "wm": "white matter", "whitematter": "white matter", "3": "fluid", "csf": "fluid"}
+# CAT12's and SPM's; a letter follows where participants could be called so: c1sub-01 is a map, c10_T1w is a scan
+SEGMENTED = re.compile(r"(?:s\d*)?(?:m0?wr?[cp](\d)|(?:wr?[cp]|r?c)(\d)(?=[A-Za-z]))")
+
+
+def kind_by_name(path):
+    """Kind of an image by its full name: ``gm`` for a grey-matter map, else ``t1w``.
+
+    Grey-matter maps are CAT12's ``mwp1*``, SPM's ``mwc1*`` and ``c1*`` with a name behind it, BIDS derivatives with
+    ``label-GM`` that end in ``probseg``, and Clinica's ``segm-graymatter`` that end in ``probability``.
+
+    Raises
+    ------
+    TLEError
+        By its name it is a map of another tissue.
+    """
+    name = Path(path).name
+    *entities, end = name.partition(".")[0].split("_")
+    named = dict(entity.split("-", 1) for entity in entities if "-" in entity)
+    tissue = named.get("label", named.get("segm", "")).lower()
+    grey = tissue in ("gm", "graymatter") and end in PROBABILITIES
+    if found := SEGMENTED.match(name):
+        tissue = found[1] or found[2]
+        grey = tissue == "1"
+    if grey:
+        return "gm"
+    if not (tissue or end in PROBABILITIES):
+        return "t1w"
+    raise TLEError(
+        f"{name}: by its name a map of {TISSUES.get(tissue, 'something else')}: give a T1w scan or a grey-matter map "
+        "(mwp1*, mwc1*, label-GM_probseg), or say with image_kind which of them it is"
+    )

@@ -24,8 +24,6 @@ from tle_utils.patient.model_files import map_options
 from tle_utils.phantom import maps as phantom_maps
 
 KINDS = {"t1w": "T1w scan", "gm": "grey-matter map"}
-MAP_NAMES = (*preprocessing.MODULATED_PREFIXES, "wp1", "wc1", "swc1", "c1")
-MAP_LABELS = ("label-GM", "label-gm", "probseg")
 NO_IMAGE = (
     "No image was given, and nobody of this cohort is new to the model: "
     "name a T1w scan or a grey-matter map with the parameter image (papermill … -p image path/to/T1w.nii.gz)."
@@ -113,12 +111,6 @@ def own_options(maps, modulate=None, fwhm_mm=None):
     }
 
 
-def guess_kind(path):
-    """``gm`` where the file's name is that of a grey-matter map (CAT12, SPM, BIDS derivatives), else ``t1w``."""
-    name = Path(path).name
-    return "gm" if name.startswith(MAP_NAMES) or any(label in name for label in MAP_LABELS) else "t1w"
-
-
 def given_image(image, *, image_kind=None, age=None, sex=None, cohort=None, folder=None, made=None, seed=0):
     """Find the image to look at.
 
@@ -127,7 +119,7 @@ def given_image(image, *, image_kind=None, age=None, sex=None, cohort=None, fold
     image : path-like or None
         A T1w scan or a grey-matter map. None: a new phantom where the cohort is a phantom, else nothing.
     image_kind : {"t1w", "gm"}, optional
-        By default `guess_kind`.
+        By default `preprocessing.kind_by_name`.
     age : float, optional
         Years.
     sex : {"F", "M"}, optional
@@ -148,7 +140,7 @@ def given_image(image, *, image_kind=None, age=None, sex=None, cohort=None, fold
     Raises
     ------
     TLEError
-        When the file does not exist, or its kind or the sex is not known.
+        When the file does not exist, its name is that of a map of another tissue, or the kind or the sex is not known.
     """
     if image_kind not in (None, *KINDS):
         raise TLEError(f"image_kind is '{image_kind}': give t1w or gm, or leave it out")
@@ -162,7 +154,7 @@ def given_image(image, *, image_kind=None, age=None, sex=None, cohort=None, fold
     path = Path(image)
     if not path.is_file():
         raise TLEError(f"{path.name}: no such file: check the parameter image")
-    return Given(path.name, path, image_kind or guess_kind(path), person)
+    return Given(path.name, path, image_kind or preprocessing.kind_by_name(path), person)
 
 
 def new_phantom(cohort, folder, made, *, seed=0):

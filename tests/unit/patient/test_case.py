@@ -45,23 +45,14 @@ def test_slices_are_those_of_the_model(scan, tmp_path):
     assert case.x.shape == (1, 32, 31, 2)
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("sub-01_T1w.nii.gz", "t1w"),
-        ("T1.mgz", "t1w"),
-        ("mwp1sub-01.nii", "gm"),
-        ("sub-01_space-MNI152NLin6Asym_label-GM_probseg.nii.gz", "gm"),
-        ("c1sub-01.nii", "gm"),
-    ],
-)
-def test_kind_is_guessed_from_the_name(name, kind):
-    assert patient_case.guess_kind(f"/mwp1/{name}") == kind
-
-
 def test_what_is_wrong_with_the_arguments_is_named(scan):
     with pytest.raises(TLEError, match="no-scan.nii.gz: no such file"):
         patient_case.given_image("/nowhere/no-scan.nii.gz")
+    white = scan.with_name("mwp2patient.nii.gz")
+    white.symlink_to(scan)
+    with pytest.raises(TLEError, match="mwp2patient.nii.gz: by its name a map of white matter"):
+        patient_case.given_image(white)
+    assert patient_case.given_image(white, image_kind="gm").kind == "gm"
     with pytest.raises(TLEError, match="image_kind is 'flair': give t1w or gm"):
         patient_case.given_image(scan, image_kind="flair")
     with pytest.raises(TLEError, match="sex is 'f': give F or M"):
