@@ -138,8 +138,10 @@ def test_bad_scan_gets_a_reason_and_no_probability(project, tmp_path, kind):
     assert found["status"] == "no answer" and found["probabilities"] is None and found["regions"] is None
     assert any(words in reason for reason in found["reasons"]), found["reasons"]
     assert "<meter" not in (project / CARD).with_suffix(".html").read_text()
+    assert not (project / CARD).with_name("regions.tsv").exists()
 
 
 def test_missing_file_is_one_line(project):
     done = run(project, "no.nii")
     assert done.returncode != 0 and "no.nii: no such file" in done.stderr
+    assert not (project / CARD).exists()

@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "case": ["KINDS", "examine", "given_image", "own_options", "quality"],
+        "case": ["KINDS", "clear_results", "examine", "given_image", "own_options", "quality"],
         "explanation": ["explanation_picture"],
         "model_card": ["provenance_rows", "result_rows"],
         "model_files": ["BINS", "describe_model", "trained_folds"],

@@ -24,6 +24,7 @@ from tle_utils.patient.model_files import map_options
 from tle_utils.phantom import maps as phantom_maps
 
 KINDS = {"t1w": "T1w scan", "gm": "grey-matter map"}
+RESULTS = ("card.html", "card.json", "regions.tsv")
 NO_IMAGE = (
     "No image was given, and nobody of this cohort is new to the model: "
     "name a T1w scan or a grey-matter map with the parameter image (papermill … -p image path/to/T1w.nii.gz)."
@@ -83,6 +84,33 @@ class Case(NamedTuple):
     facts: dict = {}
     x: np.ndarray | None = None
     volumes: pd.DataFrame | None = None
+
+
+def clear_results(folder, image=None):
+    """Remove what an earlier run left of its person: card, table of regions, maps; so that none is taken for another's.
+
+    Parameters
+    ----------
+    folder : path-like
+        Results of notebook 08.
+    image : path-like, optional
+        The image of this run, which stays if it lies in the folder.
+
+    Raises
+    ------
+    TLEError
+        When a file cannot be removed.
+    """
+    folder = Path(folder)
+    for path in [*(folder / name for name in RESULTS), *folder.glob("image/*")]:
+        if image is None or path.resolve() != Path(image).resolve():
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                reason = f"cannot be removed ({error.strerror})"
+                raise TLEError(
+                    f"{path.name}: of an earlier person, {reason}: remove the folder {folder.name}"
+                ) from None
 
 
 def own_options(maps, modulate=None, fwhm_mm=None):

@@ -146,6 +146,19 @@ def test_map_of_another_kind_gives_no_answer(scan, tmp_path):
     )
 
 
+def test_nothing_of_an_earlier_person_stays(scan, tmp_path):
+    names = ("card.html", "card.json", "regions.tsv", "image/mwp1old.nii.gz", "image/mwp1old.json", "outputs.json")
+    (tmp_path / "image").mkdir()
+    for name in names:
+        (tmp_path / name).write_text("of another person")
+    own = tmp_path / "image" / scan.name
+    own.write_bytes(scan.read_bytes())
+    patient_case.clear_results(tmp_path, own)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"outputs.json", f"image/{scan.name}"}
+    patient_case.clear_results(tmp_path / "nowhere")
+
+
 def test_nobody_to_answer_is_said_in_one_line(tmp_path):
     given = patient_case.given_image(None, cohort="planted", folder=tmp_path)
     case = patient_case.examine(given, model(), tmp_path)
