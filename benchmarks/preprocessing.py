@@ -21,6 +21,7 @@ from benchmarks.benchmark import Row, Target, run_benchmark
 from tle_utils.base.errors import TLEError
 from tle_utils.base.parallel import run_parallel
 from tle_utils.cohorts import prepare
+from tle_utils.cohorts.manifest import load_manifest
 from tle_utils.imaging import atlas, preprocessing
 from tle_utils.phantom import planting
 
@@ -115,7 +116,7 @@ def time_and_memory(bench, cohort, n):
     with tempfile.TemporaryDirectory(dir=bench.folder) as folder, PeakMemory() as memory:
         start = time.monotonic()
         options = {"modulate": True, "fwhm_mm": 0.0, "seed": 0, "workers": max(2, bench.workers)}
-        made = prepare.prepare_maps(cohort, folder, limit=n, **options)
+        made = prepare.prepare_maps(load_manifest().cohort(cohort), folder, limit=n, **options)
         seconds = time.monotonic() - start
     if len(made.failed):
         raise TLEError(f"{cohort}: {made.failed['participant_id'].iloc[0]} failed: {made.failed.iloc[0].to_dict()}")

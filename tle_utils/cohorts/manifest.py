@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
@@ -18,8 +19,8 @@ def _as_text(value):
     return str(value) if isinstance(value, int | float) else value
 
 
-def _inside(value):
-    """Refuse a path that is absolute or climbs out of its folder."""
+def inside(value):
+    """The path (str) as it is; ValueError where it is absolute or climbs out of its folder."""
     path = PurePosixPath(value.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", value) or "\x00" in value:
         raise ValueError(f"'{value}' must be a path inside the cohort's folder, without '..'")
@@ -27,7 +28,7 @@ def _inside(value):
 
 
 Text = Annotated[str, BeforeValidator(_as_text)]
-Inside = Annotated[str, BeforeValidator(lambda value: _inside(value) if isinstance(value, str) else value)]
+Inside = Annotated[str, BeforeValidator(lambda value: inside(value) if isinstance(value, str) else value)]
 Words = Annotated[list[Text], Field(min_length=1)]
 
 
@@ -38,15 +39,8 @@ class _Strict(BaseModel):
 class LabelRule(_Strict):
     """One rule from table columns to a class; the first rule that fits a row decides.
 
-    Attributes
-    ----------
-    group : {"control", "left", "right", "exclude"}
-        Class of the rows that fit.
-    when : dict of str to list of str
-        Column name to accepted values. All columns must fit. Values may hold ``*`` and ``?``; case does not matter;
-        an empty cell counts as ``n/a``. Without `when` every row fits.
-    reason : str
-        Why a row is left out; required with ``exclude``.
+    All columns of `when` must fit: each names the values it accepts, which may hold ``*`` and ``?``; case does not
+    matter; an empty cell counts as ``n/a``. Without `when` every row fits. `reason` says why a row is left out.
     """
 
     group: Literal["control", "left", "right", "exclude"]
@@ -112,14 +106,8 @@ class PhantomT1w(_Cohort):
 class Planted(_Cohort):
     """A unilateral hippocampal loss planted into real scans of the cohort `base`.
 
-    Attributes
-    ----------
-    base : str
-        Name of the cohort that gives the scans.
-    effect : float
-        Fraction of the hippocampal volume taken away on one side.
-    n_left, n_right : int
-        Participants with a planted loss on that side; the others stay controls.
+    `effect` is the share of the hippocampal volume taken away on one side, of `n_left` and `n_right` participants; the
+    others stay controls.
     """
 
     kind: Literal["planted"]
@@ -129,7 +117,21 @@ class Planted(_Cohort):
     n_right: int = Field(ge=0)
 
 
-class _Scans(_Cohort):
+class Scans(_Cohort):
+    """Scans in a folder and their tables: what the kinds of cohorts that are not made on the spot have in common.
+
+    Attributes
+    ----------
+    table : list of str
+        Participants tables (TSV, CSV or XLSX) in the cohort's folder; their rows are joined.
+    table_from : str
+        How to get the tables where they are not part of the dataset.
+    images : str, optional
+        Glob pattern of the scans in the folder, where their names do not tell which session or run to take.
+    columns, labels
+        How the tables are read.
+    """
+
     table: list[Text] = Field(["participants.tsv"], min_length=1)
     table_from: str = ""
     images: Inside | None = None
@@ -144,45 +146,21 @@ class _Scans(_Cohort):
         return data
 
 
-class Bids(_Scans):
-    """T1w scans in a BIDS folder.
+class Local(Scans):
+    """A folder of the user: T1w scans in BIDS, or ready grey-matter maps (derivatives of CAT12, SPM, sMRIPrep).
 
-    Attributes
-    ----------
-    path : str
-        Folder; may hold ``${VARIABLES}``; relative to the folder of the manifest.
-    table : list of str
-        Participants tables (TSV, CSV or XLSX), relative to `path`; their rows are joined.
-    images : str, optional
-        Glob pattern of the scans in `path`, where BIDS names do not tell which session or run to take.
-    columns, labels
-        How the table is read.
+    `path` may hold ``${VARIABLES}`` and is relative to the folder of the manifest.
     """
 
-    kind: Literal["bids"]
+    kind: Literal["bids", "derivatives"]
     path: Text
 
 
-class Derivatives(_Scans):
-    """Ready grey-matter maps (CAT12, SPM, sMRIPrep) in a folder and a table; fields as in `Bids`."""
+class OpenNeuro(Scans):
+    """A dataset of OpenNeuro, which `download.fetch` downloads.
 
-    kind: Literal["derivatives"]
-    path: Text
-
-
-class OpenNeuro(_Scans):
-    """A dataset of OpenNeuro that `tle_utils.cohorts.download.fetch` downloads.
-
-    Attributes
-    ----------
-    dataset : str
-        Accession number.
-    url : str
-        Address in front of ``<dataset>/<path of the file>``.
-    files : str
-        Table with path, bytes and sha256 of every file, relative to the manifest.
-    table_from : str
-        How to get the table where it is not part of the dataset.
+    `url` is the address in front of ``<dataset>/<path of the file>``; `files` a table with path, bytes and sha256 of
+    every file, relative to the folder of the manifest.
     """
 
     kind: Literal["openneuro"]
@@ -191,78 +169,88 @@ class OpenNeuro(_Scans):
     files: Inside
 
 
-Entry = Annotated[
-    Phantom | PhantomT1w | Planted | Bids | Derivatives | OpenNeuro,
-    Field(discriminator="kind"),
-]
+Entry = Annotated[Phantom | PhantomT1w | Planted | Local | OpenNeuro, Field(discriminator="kind")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 
 
-class Manifest(_Strict):
-    """All cohorts by name; `root` is the folder of the manifest, to which relative paths refer."""
+@dataclass(frozen=True)
+class Cohort:
+    """One cohort of the manifest: what all that reads or makes it is given.
 
-    cohorts: dict[Name, Entry] = Field(min_length=1)
-    _root: Path = PrivateAttr(default=Path("."))
-    _file: str = PrivateAttr(default=FILE_NAME)
+    Attributes
+    ----------
+    name : str
+        As in the manifest.
+    entry : Phantom, PhantomT1w, Planted, Local or OpenNeuro
+        What the manifest says of it.
+    root : pathlib.Path
+        Folder of the manifest.
+    base : Cohort or None
+        Where the scans of a planted cohort come from.
+    """
 
-    @model_validator(mode="after")
-    def _bases(self):
-        for name, entry in self.cohorts.items():
-            if isinstance(entry, Planted) and not isinstance(self.cohorts.get(entry.base), _Scans):
-                raise ValueError(f"cohorts.{name}.base: '{entry.base}' is not a cohort with scans")
-        return self
+    name: str
+    entry: _Cohort
+    root: Path
+    base: "Cohort | None" = None
 
     @property
-    def root(self):
-        """Folder of the manifest."""
-        return self._root
+    def shared(self):
+        """Folder of shared data, which ``TLE_SHARED_DATA`` names (pathlib.Path, may not exist)."""
+        return self.root / Path(os.environ.get("TLE_SHARED_DATA", "../shared/data")).expanduser()
 
-    def cohort(self, name):
-        """Entry of a cohort.
-
-        Raises
-        ------
-        TLEError
-            Unknown name; the message lists the known ones.
-        """
-        if name not in self.cohorts:
-            raise TLEError(f"unknown cohort '{name}': {self._file} has {', '.join(sorted(self.cohorts))}")
-        return self.cohorts[name]
-
-    def folder(self, name):
-        """Folder that holds a cohort's table and scans (absolute; need not exist).
+    @property
+    def folder(self):
+        """Folder of the cohort's tables and scans (absolute pathlib.Path, may not exist).
 
         Raises
         ------
         TLEError
             The path names an environment variable that is not set.
         """
-        entry = self.cohort(name)
-        if not isinstance(entry, Bids | Derivatives):
-            return self.root / "downloads" / name
+        if not isinstance(self.entry, Local):
+            return self.root / "downloads" / self.name
 
         def value(match):
-            default = self.root / "../shared/data" if match[1] == "TLE_SHARED_DATA" else None
-            found = os.environ.get(match[1], default)
+            found = self.shared if match[1] == "TLE_SHARED_DATA" else os.environ.get(match[1])
             if found is None:
-                raise TLEError(f"{self._file}: cohorts.{name}.path: set the environment variable {match[1]}")
+                raise TLEError(f"{FILE_NAME}: cohorts.{self.name}.path: set the environment variable {match[1]}")
             return str(found)
 
-        text = re.sub(r"\$\{(\w+)\}", value, entry.path)
-        return Path(os.path.abspath(self.root / Path(text).expanduser()))
+        path = re.sub(r"\$\{(\w+)\}", value, self.entry.path)
+        return Path(os.path.abspath(self.root / Path(path).expanduser()))
 
 
-def _duplicate_key(node, seen_at=""):
-    if isinstance(node, yaml.MappingNode):
+class Manifest(_Strict):
+    """Entries of all cohorts by name."""
+
+    cohorts: dict[Name, Entry] = Field(min_length=1)
+    _root: Path = PrivateAttr(default=Path("."))
+
+    @model_validator(mode="after")
+    def _bases(self):
+        for name, entry in self.cohorts.items():
+            if isinstance(entry, Planted) and not isinstance(self.cohorts.get(entry.base), Scans):
+                raise ValueError(f"cohorts.{name}.base: '{entry.base}' is not a cohort with scans")
+        return self
+
+    def cohort(self, name):
+        """The `Cohort` of a name; TLEError, which lists the known names, where there is none."""
+        if name not in self.cohorts:
+            raise TLEError(f"unknown cohort '{name}': {FILE_NAME} has {', '.join(sorted(self.cohorts))}")
+        entry = self.cohorts[name]
+        return Cohort(name, entry, self._root, self.cohort(entry.base) if isinstance(entry, Planted) else None)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which no key of a mapping may stand twice."""
+
+    def construct_mapping(self, node, deep=False):
         keys = [key.value for key, _ in node.value]
-        for (key, child), text in zip(node.value, keys, strict=True):
-            if keys.count(text) > 1:
-                return f"{seen_at}{text} stands twice (line {key.start_mark.line + 1})"
-            if found := _duplicate_key(child, f"{seen_at}{text}."):
-                return found
-    elif isinstance(node, yaml.SequenceNode):
-        return next(filter(None, (_duplicate_key(n, f"{seen_at}{i}.") for i, n in enumerate(node.value))), None)
-    return None
+        for key, _ in node.value:
+            if keys.count(key.value) > 1:
+                raise yaml.MarkedYAMLError(problem=f"{key.value} stands twice", problem_mark=key.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def load_manifest(path=None):
@@ -284,9 +272,7 @@ def load_manifest(path=None):
     """
     path = Path(path) if path is not None else project_root() / FILE_NAME
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        twice = _duplicate_key(yaml.compose(text, Loader=yaml.SafeLoader))
-        data = yaml.safe_load(text)
+        data = _Loader(path.read_text(encoding="utf-8-sig")).get_single_data()
     except OSError as error:
         raise TLEError(f"{path.name}: cannot be read ({error.strerror}): check the path {path}") from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
@@ -294,19 +280,14 @@ def load_manifest(path=None):
         place = f", line {mark.line + 1}" if mark else ""
         reason = getattr(error, "problem", None) or type(error).__name__
         raise TLEError(f"{path.name}{place}: not readable as YAML ({reason}): check indentation and quotes") from None
-    if twice:
-        raise TLEError(f"{path.name}: {twice}: keep one of them")
     try:
         manifest = Manifest.model_validate(data)
     except ValidationError as error:
         first, *more = error.errors()
-        kinds = {"phantom", "phantom_t1w", "planted", "bids", "derivatives", "openneuro"}
-        place = list(first["loc"])
-        if len(place) > 2 and place[2] in kinds:
-            del place[2]
+        place = first["loc"][:2] + first["loc"][3:]  # the third is the kind of the cohort
         field = ".".join(map(str, place)) or "file"
         message = first["msg"].removeprefix("Value error, ")
         rest = f" (and {len(more)} more)" if more else ""
         raise TLEError(f"{path.name}: {field}: {message}{rest}") from None
-    manifest._root, manifest._file = Path(os.path.abspath(path)).parent, path.name
+    manifest._root = Path(os.path.abspath(path)).parent
     return manifest

@@ -1,4 +1,4 @@
-"""Read a cohort: its participants table, its labels by the manifest's rules, and the scan of every participant."""
+"""Who is in a cohort: the rows of its tables, a class for each by the manifest's rules, and the table they end in."""
 
 import os
 import re
@@ -9,13 +9,12 @@ import pandas as pd
 import pandera.pandas as pa
 
 from tle_utils.base.errors import TLEError
+from tle_utils.base.project import FILE_NAME
 from tle_utils.cohorts.download import verified_files
-from tle_utils.cohorts.manifest import Bids, Derivatives, OpenNeuro, Planted, _inside, load_manifest
-from tle_utils.cohorts.tables import MISSING, read_table, rows_text, some
+from tle_utils.cohorts.manifest import Local, OpenNeuro, Scans
+from tle_utils.cohorts.scans import key_of, label_of, scans_of
+from tle_utils.cohorts.tables import MISSING, read_table, some
 
-_SCAN = (".nii", ".nii.gz", ".mgz")
-_T1W = [f"sub-*/{session}anat/*_T1w{suffix}" for session in ("", "ses-*/") for suffix in _SCAN]
-_MAPS = ["mwp1*", "mwc1*", "*space-MNI*label-GM*probseg*", "smwp1*", "smwc1*"]
 _SEX = {"f": "F", "female": "F", "woman": "F", "m": "M", "male": "M", "man": "M"}
 
 _FIELDS = {
@@ -29,130 +28,63 @@ _FIELDS = {
     "hippocampus_right": pa.Column(float, pa.Check.gt(0), nullable=True),
     "image": pa.Column(str),
     "image_kind": pa.Column(str, pa.Check.isin(["t1w", "gm"])),
+    "reason": pa.Column(str),
 }
 SCHEMA = pa.DataFrameSchema(_FIELDS, strict="filter")
 
 
-def _key(label):
-    """What identifies a participant: the label without punctuation, a number without leading zeros."""
-    label = re.sub(r"[^A-Za-z0-9]", "", label.removeprefix("sub-"))
-    return str(int(label)) if label.isdigit() else label
-
-
-def _natural(text):
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.findall(r"\d+|\D+", text)]
-
-
-def _scan_order(path):
-    """First session, first run, then the plainest name."""
-    entities = dict(re.findall(r"(ses|run)-([A-Za-z0-9]+)", path.name))
-    return _natural(entities.get("ses", "")), _natural(entities.get("run", "")), len(path.name), path.name
-
-
-def _find(name, entry, folder, notes):
-    if entry.images:
-        return [path for path in folder.glob(entry.images) if path.name.endswith(_SCAN)]
-    if isinstance(entry, Bids):
-        return [path for pattern in _T1W for path in folder.glob(pattern)]
-    for pattern in _MAPS:
-        if found := [path for path in folder.rglob(pattern) if path.name.endswith(_SCAN)]:
-            notes.append(f"{name}: the maps named {pattern} are used")
-            return found
-    return []
-
-
-def _label_of(path, folder, keys):
-    """Participant label in a file's name: behind ``sub-``, or what the table calls the participant."""
-    found = re.search(r"sub-([A-Za-z0-9]+)", path.name)
-    found = found or re.search(r"sub-([A-Za-z0-9]+)", path.relative_to(folder).as_posix())
-    if found:
-        return found[1]
-    stem = re.sub(r"^(s\d*)?mw[pc]1", "", path.name).split(".nii")[0].removesuffix(".mgz")
-    parts = [part for part in re.split(r"[^A-Za-z0-9]+", stem) if part]
-    for n in range(len(parts), 0, -1):
-        if _key("".join(parts[:n])) in keys:
-            return "".join(parts[:n])
-    return "".join(parts)
-
-
-def _images(name, entry, folder, keys, manifest, notes):
-    """Scan of every participant: key to (label, path)."""
-    if isinstance(entry, OpenNeuro):
-        good, bad = verified_files(name, manifest)
-        found = [path for inside, path in good.items() if inside not in entry.table]
-        bad = [path for path in bad if path.name not in entry.table]
-        if bad:
-            names = some(path.name for path in bad)
-            notes.append(f"{name}: not the published files, left out: {names}: run python -m tle_utils fetch {name}")
-    else:
-        found = _find(name, entry, folder, notes)
-        lost = [path.name for path in found if not path.is_file()]
-        if lost:
-            notes.append(f"{name}: links to files that are not there, left out: {some(sorted(lost))}")
-        found = [path for path in found if path.is_file()]
-    chosen, several = {}, {}
-    for path in sorted(found, key=_scan_order):
-        label = _label_of(path, folder, keys)
-        first = chosen.setdefault(_key(label), (label, path))
-        if first[0] != label:
-            raise TLEError(f"{name}: sub-{first[0]} and sub-{label} differ only in leading zeros: rename one of them")
-        if first[1] != path:
-            several.setdefault(first[1].name, []).append(path.name)
-    if several:
-        names = some(f"{first} (not {some(rest, 2)})" for first, rest in several.items())
-        notes.append(f"{name}: several scans, the first session and run is taken: {names}")
-    return chosen
-
-
-def _table_path(folder, text):
+def _table_path(cohort, text):
     """Path of a table; one of the same name but another type is taken where the named one is missing."""
-    path = folder / Path(text).expanduser()
+    path = cohort.folder / Path(text).expanduser()
     same = (path.with_suffix(suffix) for suffix in (".tsv", ".csv", ".xlsx"))
     return path if path.exists() else next((other for other in same if other.exists()), path)
 
 
-def _tables(name, entry, folder, manifest, notes):
-    """All rows of the cohort's tables; columns " file" and " row" tell where a row stands."""
-    published = verified_files(name, manifest)[0] if isinstance(entry, OpenNeuro) and not entry.table_from else None
-    frames = []
+def _check_downloaded(cohort):
+    """Refuse tables of a downloaded cohort that are missing or are not the published ones."""
+    entry, published = cohort.entry, [] if cohort.entry.table_from else verified_files(cohort)[0]
+    remedy = f"run python -m tle_utils fetch {cohort.name} --only table"
     for text in entry.table:
-        path = _table_path(folder, text)
-        if isinstance(entry, OpenNeuro) and not path.exists():
-            remedy = entry.table_from or f"run python -m tle_utils fetch {name} --only table"
-            raise TLEError(f"{name}: downloads/{name}/{text} is missing: {remedy}")
-        if published is not None and text not in published:
-            remedy = f"delete it and run python -m tle_utils fetch {name} --only table"
-            raise TLEError(f"{name}: downloads/{name}/{text} is not the published file: {remedy}")
+        where = f"{cohort.name}: downloads/{cohort.name}/{text}"
+        if not _table_path(cohort, text).exists():
+            raise TLEError(f"{where} is missing: {entry.table_from or remedy}")
+        if not entry.table_from and text not in published:
+            raise TLEError(f"{where} is not the published file: delete it and {remedy}")
+
+
+def _joined(cohort, notes):
+    """All rows of the cohort's tables; column " place" tells where a row stands."""
+    entry, frames = cohort.entry, []
+    if isinstance(entry, OpenNeuro):
+        _check_downloaded(cohort)
+    for path in (_table_path(cohort, text) for text in entry.table):
         frame = read_table(path, notes)
-        frames.append(frame.assign(**{" file": path.name, " row": frame.index}))
+        frames.append(frame.assign(**{" place": [f"{path.name} row {row}" for row in frame.index]}))
     table = pd.concat(frames, ignore_index=True)
     table[table.columns] = table.fillna(MISSING)
-    files = some(table[" file"].unique())
     wanted = {getattr(entry.columns, field) for field in entry.columns.model_fields_set - {"mts"}}
     wanted |= {entry.columns.participant_id} | {column for rule in entry.labels for column in rule.when}
     wanted |= {entry.columns.mts.column} if entry.columns.mts else set()
     if lost := sorted(wanted - set(table.columns)):
         has = ", ".join(column for column in table.columns if not column.startswith(" "))
-        where = f"which data_manifest.yaml names for cohort {name}"
-        raise TLEError(f"{files}: no column {', '.join(map(repr, lost))}, {where}; the columns are {has}")
+        where = f"which {FILE_NAME} names for cohort {cohort.name}"
+        raise TLEError(f"{some(entry.table)}: no column {', '.join(map(repr, lost))}, {where}; the columns are {has}")
     return table
 
 
 def _unique(table, column, notes):
     """Rows with an id, each participant once; rows that repeat word for word count as one."""
-    nameless = table[column].map(_key) == ""
-    nameless |= table[column] == MISSING
-    for file, rows in table[nameless].groupby(" file"):
-        notes.append(f"{file}: {rows_text(rows[' row'])}: no participant id; left out")
+    table = table.assign(**{" key": table[column].map(key_of), " label": table[column].map(label_of)})
+    nameless = (table[" key"] == "") | (table[column] == MISSING)
+    if nameless.any():
+        notes.append(f"{some(table.loc[nameless, ' place'])}: no participant id; left out")
     table = table[~nameless]
-    table = table.assign(**{" key": table[column].map(_key)})
     for _, rows in table[table[" key"].duplicated(keep=False)].groupby(" key", sort=False):
-        place = some(f"{file} row {row}" for file, row in zip(rows[" file"], rows[" row"], strict=True))
+        what = f"{rows[column].iloc[0]} stands twice ({some(rows[' place'])})"
         differ = [c for c in rows.columns if not c.startswith(" ") and c != column and rows[c].nunique() > 1]
         if differ:
-            what = f"{rows[column].iloc[0]} stands twice ({place}) with different {some(differ)}"
-            raise TLEError(f"{rows[' file'].iloc[0]}: {what}: keep one row")
-        notes.append(f"{rows[' file'].iloc[0]}: {rows[column].iloc[0]} stands twice ({place}), the same; one is kept")
+            raise TLEError(f"{what} with different {some(differ)}: keep one row")
+        notes.append(f"{what}, the same; one is kept")
     return table.drop_duplicates(" key").reset_index(drop=True)
 
 
@@ -169,7 +101,7 @@ def _labels(table, rules, notes):
         rule = next(fitting, None)
         if rule is None:
             values = ", ".join(f"{c} = {row[c]}" for c in columns)
-            notes.append(f"{row[' file']}: row {row[' row']}: no label rule fits ({values}); left out")
+            notes.append(f"{row[' place']}: no label rule fits ({values}); left out")
         result.append((rule.group, rule.reason) if rule else ("exclude", "no label rule fits"))
     return pd.DataFrame(result, columns=["group", "reason"], index=table.index, dtype=str)
 
@@ -179,10 +111,10 @@ def _converted(table, column, convert, missing, notes):
     if column not in table:
         return [missing] * len(table)
     values, odd = [], []
-    for text, file, row in zip(table[column], table[" file"], table[" row"], strict=True):
+    for text, place in zip(table[column], table[" place"], strict=True):
         value = missing if text == MISSING else convert(text)
         if value is None:
-            odd.append(f"{file} row {row} ('{text[:30]}')")
+            odd.append(f"{place} ('{text[:30]}')")
         values.append(missing if value is None else value)
     if odd:
         notes.append(f"{column}: not readable, left empty: {some(odd)}")
@@ -206,153 +138,96 @@ def _volume(text):
     return value if 0 < value < float("inf") else None
 
 
-def _image_column(table, column, folder):
-    """Scans that the table names, each inside the cohort's folder: key to (label, path)."""
-    found = {}
-    for label, text, file, row in zip(table[" label"], table[column], table[" file"], table[" row"], strict=True):
-        try:
-            path = folder / _inside(text)
-        except ValueError as error:
-            raise TLEError(f"{file}: row {row}: {error}") from None
-        if text != MISSING and path.is_file():
-            found[_key(label)] = (label, path)
-    return found
-
-
-def _read(name, manifest):
+def _read(cohort):
     """All participants of a cohort, excluded ones too, and what was odd."""
-    entry, notes = manifest.cohort(name), []
-    if not isinstance(entry, Bids | Derivatives | OpenNeuro):
+    name, entry, notes = cohort.name, cohort.entry, []
+    if not isinstance(entry, Scans):
         raise TLEError(f"cohort '{name}' is of kind {entry.kind}: it is made by notebook 01, there is no table to read")
-    folder, names = manifest.folder(name), entry.columns
-    if not isinstance(entry, OpenNeuro) and not folder.is_dir():
-        raise TLEError(f"{name}: folder {entry.path} not found: set cohorts.{name}.path in data_manifest.yaml")
-    table = _unique(_tables(name, entry, folder, manifest, notes), names.participant_id, notes)
+    if isinstance(entry, Local) and not cohort.folder.is_dir():
+        raise TLEError(f"{name}: folder {entry.path} not found: set cohorts.{name}.path in {FILE_NAME}")
+    columns = entry.columns
+    table = _unique(_joined(cohort, notes), columns.participant_id, notes)
     labels = _labels(table, entry.labels, notes)
-    table[" label"] = [re.sub(r"[^A-Za-z0-9]", "", t.removeprefix("sub-")) for t in table[names.participant_id]]
-    if "image" in names.model_fields_set:
-        images = _image_column(table, names.image, folder)
-    else:
-        images = _images(name, entry, folder, set(table[" key"]), manifest, notes)
-    strays = [path.name for key, (_, path) in images.items() if key not in set(table[" key"])]
-    if strays:
-        notes.append(f"{some(table[' file'].unique())}: no row for these scans, left out: {some(strays)}")
-    pairs = [images.get(key, (label, "")) for key, label in zip(table[" key"], table[" label"], strict=True)]
+    scans = scans_of(cohort, table, notes)
+    pairs = [scans.get(key, (label, "")) for key, label in zip(table[" key"], table[" label"], strict=True)]
 
     def numbers(column, convert):
         return pd.array(_converted(table, column, convert, float("nan"), notes), "float64")
 
     def sclerosis(text):
-        return True if _fits(text, names.mts.present) else False if _fits(text, names.mts.absent) else None
+        return True if _fits(text, columns.mts.present) else False if _fits(text, columns.mts.absent) else None
 
-    mts = _converted(table, names.mts.column if names.mts else None, sclerosis, pd.NA, notes)
+    mts = _converted(table, columns.mts.column if columns.mts else None, sclerosis, pd.NA, notes)
     frame = pd.DataFrame(
         {
             "participant_id": [f"sub-{label}" for label, _ in pairs],
             "group": labels["group"],
-            "age": numbers(names.age, _age),
-            "sex": _converted(table, names.sex, lambda text: _SEX.get(text.casefold()), "", notes),
-            "site": _converted(table, names.site, str, "" if names.site in table else name, notes),
+            "age": numbers(columns.age, _age),
+            "sex": _converted(table, columns.sex, lambda text: _SEX.get(text.casefold()), "", notes),
+            "site": _converted(table, columns.site, str, "" if columns.site in table else name, notes),
             "mts": pd.array(mts, "boolean"),
-            "hippocampus_left": numbers(names.hippocampus_left, _volume),
-            "hippocampus_right": numbers(names.hippocampus_right, _volume),
+            "hippocampus_left": numbers(columns.hippocampus_left, _volume),
+            "hippocampus_right": numbers(columns.hippocampus_right, _volume),
             "image": [os.path.abspath(path) if path else "" for _, path in pairs],
-            "image_kind": "gm" if isinstance(entry, Derivatives) else "t1w",
+            "image_kind": "gm" if entry.kind == "derivatives" else "t1w",
             "reason": labels["reason"],
-            " place": [f"{file} row {row}" for file, row in zip(table[" file"], table[" row"], strict=True)],
+            " place": table[" place"],
         }
     )
     return frame, notes
 
 
-def _finished(name, frame, notes, keep_excluded=False):
-    """Check, attach and print what the reader must know."""
-    excluded = frame.loc[frame["group"] == "exclude", ["participant_id", "reason"]]
-    kept = frame if keep_excluded else frame[frame["group"] != "exclude"]
-    reason = kept["reason"]
+def _checked(cohort, frame, notes):
+    """The table as later steps may rely on it; prints what the reader must know, and how many are in each class."""
+    kept, excluded = frame[frame["group"] != "exclude"], frame[frame["group"] == "exclude"]
+    counts = kept["group"].value_counts().sort_index()
+    text = ", ".join(f"{n} {group}" for group, n in counts.items())
+    left = ", ".join(f"{n} {reason}" for reason, n in excluded["reason"].value_counts(sort=False).items())
     try:
-        kept = SCHEMA.validate(kept.drop(columns=["reason", " place"]).reset_index(drop=True))
+        frame = SCHEMA.validate(frame)
     except pa.errors.SchemaError as error:
-        raise TLEError(f"{name}: {str(error).splitlines()[0]}: mend the table") from None
-    if keep_excluded:
-        kept["reason"] = reason.to_numpy()
-    kept.attrs.update(cohort=name, notes=notes, excluded=excluded.to_dict("records"))
-    counts = label_counts(kept)
-    text = [f"{n} {group}" for group, reason, n in counts.itertuples(index=False) if group != "exclude"]
-    left = [f"{n} {reason}" for group, reason, n in counts.itertuples(index=False) if group == "exclude"]
-    print("\n".join([*notes, f"{name}: {', '.join(text) or 'nobody'}; left out: {', '.join(left) or 'nobody'}"]))
-    return kept
+        raise TLEError(f"{cohort.name}: {str(error).splitlines()[0]}: mend the table") from None
+    print("\n".join([*notes, f"{cohort.name}: {text or 'nobody'}; left out: {left or 'nobody'}"]))
+    return frame
 
 
-def label_counts(table):
-    """Participants in each class, and those left out by reason.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Result of `load_cohort` or `load_table_only`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``group`` (control, left, right, exclude), ``reason`` (empty but for exclude) and ``n``.
-    """
-    kept = table.loc[table["group"] != "exclude", "group"].value_counts()
-    rows = [(group, "", int(kept[group])) for group in ("control", "left", "right") if group in kept]
-    reasons = pd.Series([e["reason"] for e in table.attrs.get("excluded", [])], dtype=str).value_counts(sort=False)
-    rows += [("exclude", reason, int(n)) for reason, n in reasons.items()]
-    return pd.DataFrame(rows, columns=["group", "reason", "n"])
-
-
-def load_cohort(name, manifest=None):
+def load_cohort(cohort):
     """Participants of a cohort that have a class and a scan.
 
     Prints a line for everything odd (with file and row) and the counts of each class and of those left out.
 
-    Parameters
-    ----------
-    name : str
-        Cohort of kind bids, derivatives or openneuro in the manifest.
-    manifest : Manifest, optional
-        By default the project's.
-
     Returns
     -------
     pandas.DataFrame
-        One row a participant: ``participant_id`` (``sub-…``), ``group`` (control, left, right), ``age`` (years),
+        One row per participant: ``participant_id`` (``sub-…``), ``group`` (control, left, right), ``age`` (years),
         ``sex`` (F, M or empty), ``site``, ``mts`` (nullable boolean), ``hippocampus_left`` and
         ``hippocampus_right`` (as the table has them; may be missing), ``image`` (absolute path), ``image_kind``
-        (t1w or gm). ``attrs`` holds ``notes`` (the lines) and ``excluded`` (participants and reasons).
+        (t1w or gm). ``attrs["excluded"]`` lists the others with the reason.
 
     Raises
     ------
     TLEError
-        A table is missing or not readable, a column is missing, a participant stands in two different rows, or
-        nobody is left.
+        The cohort has no tables, a table is missing or not readable, a column is missing, a participant stands in two
+        different rows, or nobody is left.
     """
-    manifest = manifest or load_manifest()
-    frame, notes = _read(name, manifest)
+    frame, notes = _read(cohort)
     no_scan = (frame["image"] == "") & (frame["group"] != "exclude")
     if no_scan.any():
-        notes.append(f"{name}: rows without a scan, left out: {some(frame.loc[no_scan, ' place'])}")
+        notes.append(f"{cohort.name}: rows without a scan, left out: {some(frame.loc[no_scan, ' place'])}")
         frame.loc[no_scan, ["group", "reason"]] = ["exclude", "no scan"]
-    if (frame["group"] == "exclude").all():
+    excluded = frame["group"] == "exclude"
+    if excluded.all():
+        fetch, check = f"run python -m tle_utils fetch {cohort.name}", f"check cohorts.{cohort.name} in {FILE_NAME}"
+        remedy = fetch if isinstance(cohort.entry, OpenNeuro) else check
         why = some(sorted(set(frame["reason"])))
-        fetch = isinstance(manifest.cohort(name), OpenNeuro)
-        remedy = f"run python -m tle_utils fetch {name}" if fetch else f"check cohorts.{name} in data_manifest.yaml"
-        raise TLEError(f"{name}: nobody is left of {len(frame)} rows ({why}): {remedy}")
-    return _finished(name, frame, notes)
+        raise TLEError(f"{cohort.name}: nobody is left of {len(frame)} rows ({why}): {remedy}")
+    kept = _checked(cohort, frame, notes)[~excluded].drop(columns="reason").reset_index(drop=True)
+    kept.attrs["excluded"] = frame.loc[excluded, ["participant_id", "reason"]].to_dict("records")
+    return kept
 
 
-def load_table_only(name, manifest=None):
-    """Every participant of a cohort's table, scans or not: for models that need only numbers.
-
-    Parameters
-    ----------
-    name : str
-        Cohort of kind bids, derivatives or openneuro in the manifest.
-    manifest : Manifest, optional
-        By default the project's.
+def load_table_only(cohort):
+    """Every participant of a cohort's tables, scans or not: for models that need only numbers.
 
     Returns
     -------
@@ -360,35 +235,23 @@ def load_table_only(name, manifest=None):
         As `load_cohort`, but with the rows that the label rules exclude (``group`` is ``exclude``), with a column
         ``reason``, and with an empty ``image`` where there is none.
     """
-    frame, notes = _read(name, manifest or load_manifest())
-    return _finished(name, frame, notes, keep_excluded=True)
+    return _checked(cohort, *_read(cohort))
 
 
-def data_files(name, manifest=None):
-    """Local files that a run of a cohort reads: tables and scans.
-
-    Parameters
-    ----------
-    name : str
-        Any cohort of the manifest.
-    manifest : Manifest, optional
-        By default the project's.
+def data_files(cohort):
+    """Local files that a run of a cohort reads: tables and scans; none for a phantom, those of the base for planted.
 
     Returns
     -------
     list of pathlib.Path
-        Empty for a phantom; those of the base for a planted cohort.
     """
-    manifest = manifest or load_manifest()
-    entry = manifest.cohort(name)
-    if isinstance(entry, Planted):
-        return data_files(entry.base, manifest)
-    if not isinstance(entry, Bids | Derivatives | OpenNeuro):
+    if cohort.base:
+        return data_files(cohort.base)
+    if not isinstance(cohort.entry, Scans):
         return []
-    frame, _ = _read(name, manifest)
+    frame, _ = _read(cohort)
     used = frame.loc[(frame["group"] != "exclude") & (frame["image"] != ""), "image"]
-    tables = [_table_path(manifest.folder(name), text) for text in entry.table]
-    return tables + [Path(image) for image in used]
+    return [_table_path(cohort, text) for text in cohort.entry.table] + [Path(image) for image in used]
 
 
 def load_participants(folder, groups=None):
@@ -404,7 +267,7 @@ def load_participants(folder, groups=None):
     Returns
     -------
     pandas.DataFrame
-        One row a participant; ``map`` is the path of the grey-matter map.
+        One row per participant; ``map`` is the path of the grey-matter map.
 
     Raises
     ------

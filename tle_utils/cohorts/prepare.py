@@ -5,19 +5,18 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from tle_utils.base import files
 from tle_utils.base.errors import TLEError
+from tle_utils.base.files import write_table
 from tle_utils.base.parallel import run_parallel
-from tle_utils.cohorts.manifest import load_manifest
+from tle_utils.base.project import FILE_NAME
 from tle_utils.cohorts.participants import load_cohort
 from tle_utils.imaging import atlas, images
 from tle_utils.phantom import maps, planting
+from tle_utils.phantom.volumes import GROUPS, Knobs
 
-GROUPS = ("control", "left", "right")
 COLUMNS = ["participant_id", "group", "age", "sex", "site", "mts", "hippocampus_left", "hippocampus_right", "true_loss"]
 
 
@@ -27,14 +26,14 @@ class Prepared(NamedTuple):
     Attributes
     ----------
     quality : pandas.DataFrame
-        One row a figure of merit: how it lies over the participants.
+        Median and range over the participants, one row per figure of merit.
     subjects : pandas.DataFrame
-        One row a participant: orientation of the scan, whether it passed, figures of merit; empty where nothing was
+        One row per participant: orientation of the scan, whether it passed, figures of merit; empty where nothing was
         preprocessed.
     overlays : list of tuple
         ``(label, T1w, grey matter)`` of every participant with a T1w, for the contact sheet.
     flagged : pandas.DataFrame
-        One row a participant with a flag or an error: what became of it, and the reason.
+        One row per participant with a flag or an error: what became of it, and the reason.
     failed : pandas.DataFrame
         Participants that were left out, and why.
     """
@@ -51,9 +50,9 @@ def _first(table, limit):
     return table.groupby("group", sort=False).head(limit).reset_index(drop=True) if limit else table
 
 
-def _phantom(entry, folder, limit, knobs, seed, workers):
+def _phantom(entry, folder, limit, seed, workers, knobs):
     counts = {f"n_{group}": min(n, limit or n) for group in GROUPS for n in [getattr(entry, f"n_{group}")]}
-    fields = set(maps.Knobs.__dataclass_fields__) - {"seed"}
+    fields = set(Knobs.__dataclass_fields__) - {"seed"}
     knobs = entry.model_dump(include=fields) | {name: value for name, value in knobs.items() if value is not None}
     table = maps.make_phantom(folder, **counts, **knobs, seed=seed, workers=workers)
     truth = pd.read_csv(folder / "truth.tsv", sep="\t").set_index("participant_id").loc[table["participant_id"]]
@@ -65,55 +64,40 @@ def _phantom(entry, folder, limit, knobs, seed, workers):
 
 
 def _plant_one(person, folder, effect):
-    """Plant a hippocampal loss into one scan: the path of the new scan and "", or "" and a line that says why not.
-
-    Controls keep their scan; a scan that was planted before by the same code is kept.
-    """
-    name, side, size = person["participant_id"], person["group"], f"{effect:g}".replace(".", "p")
-    target = folder / f"{name}_desc-planted{side}{size}v{planting.MODEL}_T1w.nii.gz"
+    """Path of a participant's scan with the planted loss and "", or "" and a line that says why there is none."""
+    name, side = person["participant_id"], person["group"]
     if side == "control":
         return person["image"], ""
-    if not target.exists():
-        from tle_utils.imaging import preprocessing
-
-        try:
-            native = preprocessing.labels_to_native(person["image"], atlas.region_mask("hippocampus", side))
-            planted, _ = planting.plant_atrophy(nib.load(person["image"]), side, effect, hippocampus=native)
-            data = planted.get_fdata(dtype=np.float32)
-            images.write_image(target, data, planted.affine, space=images.NATIVE_SPACE)
-        except TLEError as error:
-            return "", f"{name}: {error}"
-    return str(target), ""
+    try:
+        return planting.planted_scan(person["image"], person["image_kind"], side, effect, folder / name), ""
+    except TLEError as error:
+        return "", f"{name}: {error}"
 
 
-def _planted(entry, folder, limit, seed, workers):
-    base = load_cohort(entry.base)
-    if len(base) < entry.n_left + entry.n_right:
-        raise TLEError(
-            f"{entry.base} has {len(base)} participants, fewer than n_left + n_right = {entry.n_left + entry.n_right}: "
-            "lower them in data_manifest.yaml"
-        )
-    order = np.random.default_rng([seed, len(base)]).permutation(len(base))
-    base.loc[order, "group"] = np.repeat(
-        ["left", "right", "control"], [entry.n_left, entry.n_right, len(base) - entry.n_left - entry.n_right]
-    )
+def _planted(cohort, folder, limit, seed, workers):
+    entry, base = cohort.entry, load_cohort(cohort.base)
+    n, planted = len(base), entry.n_left + entry.n_right
+    if n < planted:
+        what = f"{n} participants, fewer than n_left + n_right = {planted}"
+        raise TLEError(f"{cohort.base.name} has {what}: lower them in {FILE_NAME}")
+    order = np.random.default_rng([seed, n]).permutation(n)
+    base.loc[order, "group"] = np.repeat(["left", "right", "control"], [entry.n_left, entry.n_right, n - planted])
     base = _first(base, limit)
-    folder.mkdir(parents=True, exist_ok=True)
     job = functools.partial(_plant_one, folder=folder, effect=entry.effect)
-    planted = run_parallel(job, base.to_dict("records"), label="planting", workers=workers)
-    base["image"], base["error"] = zip(*planted, strict=True)
+    done = run_parallel(job, base.to_dict("records"), label="planting", workers=workers)
+    base["image"], base["error"] = zip(*done, strict=True)
     return base.assign(true_loss=np.where(base["group"] == "control", np.nan, entry.effect))
 
 
-def _scans(cohort, folder, limit, knobs, seed, workers):
-    entry = load_manifest().cohort(cohort)
-    if entry.kind == "phantom":
-        return _phantom(entry, folder / "maps", limit, knobs, seed, workers)
-    if entry.kind == "phantom_t1w":
-        table = planting.make_phantom_t1w(folder / "scans", n=entry.n, seed=seed, workers=workers)
+def _scans(cohort, folder, limit, seed, workers, knobs):
+    """Participants of a cohort with their scans, which are made where need be."""
+    if cohort.entry.kind == "phantom":
+        return _phantom(cohort.entry, folder / "maps", limit, seed, workers, knobs)
+    if cohort.entry.kind == "phantom_t1w":
+        table = planting.make_phantom_t1w(folder / "scans", n=cohort.entry.n, seed=seed, workers=workers)
         return _first(table.assign(true_loss=table["effect"].where(table["group"] != "control")), limit)
-    if entry.kind == "planted":
-        return _planted(entry, folder / "scans", limit, seed, workers)
+    if cohort.entry.kind == "planted":
+        return _planted(cohort, folder / "scans", limit, seed, workers)
     return _first(load_cohort(cohort), limit)
 
 
@@ -122,21 +106,15 @@ def prepare_maps(cohort, folder, *, limit, modulate, fwhm_mm, seed, workers, **k
 
     Parameters
     ----------
-    cohort : str
-        Name in the manifest.
     folder : path-like
         Gets ``participants.tsv``, ``failed.tsv`` (who was left out, and why), ``maps/`` and, where preprocessing ran,
         ``maps/qc.tsv``.
     limit : int
-        Participants a class at most; 0 takes all.
+        Participants per class at most; 0 takes all.
     modulate : bool
         Multiply by the Jacobian determinant, so that volumes are kept.
     fwhm_mm : float
         Smoothing, full width at half maximum in mm; 0 for none.
-    seed : int
-        Seed of phantoms and of what is planted where.
-    workers : int
-        Participants side by side.
     **knobs
         Of `maps.make_phantom`, in place of the manifest's; None keeps the manifest's.
 
@@ -150,57 +128,42 @@ def prepare_maps(cohort, folder, *, limit, modulate, fwhm_mm, seed, workers, **k
         When the cohort cannot be read, or no participant is left.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    table = _scans(cohort, folder, limit, knobs, seed, workers)
+    table = _scans(cohort, folder, limit, seed, workers, knobs)
     unplanted = table[table["error"] != ""] if "error" in table else table[:0].assign(error="")
     table = table.drop(index=unplanted.index).drop(columns="error", errors="ignore")
     if table.empty:
-        raise TLEError(f"{cohort}: no scan could be planted: {unplanted['error'].iloc[0]}")
-    ready = (table["image_kind"] == "gm").all() and table["image"].map(
-        lambda path: Path(path).parent.name == "maps"
-    ).all()
-    if ready and not fwhm_mm:
+        raise TLEError(f"{cohort.name}: no scan could be planted: {unplanted['error'].iloc[0]}")
+    if cohort.entry.kind == "phantom" and not fwhm_mm:
         done = table.assign(map=table["image"].map(os.path.basename), passed=True, flags="", error="")
-        quality = merits = pd.DataFrame()
+        merits = subjects = pd.DataFrame()
         images.write_description(folder / "maps")
     else:
         from tle_utils.imaging import preprocessing
 
         options = preprocessing.PreprocessingOptions(modulate=modulate, fwhm_mm=fwhm_mm)
         quality = preprocessing.preprocess_cohort(table, folder / "maps", options, workers)
-        quality = quality.rename(
-            columns={f"hippocampus_{side}_ml": f"hippocampus_{side}" for side in ("left", "right")}
-        )
-        merits = _merits(quality)
-        done = table.drop(columns=["hippocampus_left", "hippocampus_right"]).merge(quality, on="participant_id")
+        volumes = ["hippocampus_left", "hippocampus_right"]
+        quality = quality.rename(columns={f"{name}_ml": name for name in volumes})
+        merits = quality.select_dtypes("number").describe().T[["min", "50%", "max"]]
+        merits = merits.rename(columns={"50%": "median"}).rename_axis("figure of merit").round(3)
+        subjects = quality.drop(columns=["map", "flags", "error"]).set_index("participant_id").round(3)
+        done = table.drop(columns=volumes).merge(quality, on="participant_id")
     kept = done[done["passed"]].reset_index(drop=True)
     failed = pd.concat([unplanted.assign(flags=""), done[~done["passed"]]])[["participant_id", "error", "flags"]]
     if kept.empty:
-        raise TLEError(f"{cohort}: no participant passed preprocessing: {(failed['error'] + failed['flags']).iloc[0]}")
-    files.write_text(folder / "failed.tsv", failed.to_csv(sep="\t", index=False))
+        why = failed["error"] + failed["flags"]
+        raise TLEError(f"{cohort.name}: no participant passed preprocessing: {why.iloc[0]}")
+    write_table(folder / "failed.tsv", failed)
     kept = kept.reindex(columns=[*COLUMNS, "map"]).assign(map=[f"maps/{name}" for name in kept["map"]])
-    files.write_text(folder / "participants.tsv", kept.to_csv(sep="\t", index=False, float_format="%.6g"))
+    write_table(folder / "participants.tsv", kept, digits=6)
     made = done[done["map"] != ""]
     return Prepared(
         merits,
-        _subjects(quality),
+        subjects,
         _overlays(folder, made),
         _flagged(pd.concat([unplanted.assign(flags="", passed=False), done])),
         failed.reset_index(drop=True),
     )
-
-
-def _merits(quality):
-    """Median and range over participants of every numeric figure of merit."""
-    summary = quality.select_dtypes("number").describe().T
-    return summary[["min", "50%", "max"]].rename(columns={"50%": "median"}).rename_axis("figure of merit").round(3)
-
-
-def _subjects(quality):
-    """Figures of merit of every participant; without the words, which `_flagged` has."""
-    if quality.empty:
-        return quality
-    return quality.drop(columns=["map", "flags", "error"]).set_index("participant_id").round(3)
 
 
 def _flagged(done):
@@ -222,12 +185,7 @@ def _overlays(folder, made):
 
 
 def describe_cohort(participants):
-    """Who is in the cohort: one row a class.
-
-    Parameters
-    ----------
-    participants : pandas.DataFrame
-        From `participants.load_participants`.
+    """Who is in the cohort: one row per class.
 
     Returns
     -------
@@ -256,15 +214,10 @@ def against_truth(participants):
 
     The loss is recovered from the ratio of the affected to the other side, over the same ratio in controls.
 
-    Parameters
-    ----------
-    participants : pandas.DataFrame
-        From `participants.load_participants`.
-
     Returns
     -------
     pandas.DataFrame
-        One row a class: ``n``, ``true loss`` and ``recovered loss`` (means, share of the volume), ``asymmetry``
+        One row per class: ``n``, ``true loss`` and ``recovered loss`` (means, share of the volume), ``asymmetry``
         (mean of (left - right) / (left + right)), ``smaller on its side`` (share of patients whose affected
         hippocampus is the smaller one). Empty where nothing is known to be planted.
     """

@@ -23,12 +23,6 @@ def some(items, n=5):
     return ", ".join(map(str, items[:n])) + more
 
 
-def rows_text(numbers):
-    """Row numbers of a table as text for an error message: ``row 3`` or ``rows 3, 4``."""
-    numbers = list(numbers)
-    return f"row{'s' if len(numbers) > 1 else ''} {some(numbers)}"
-
-
 def _decode(data, name, notes):
     encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
@@ -100,17 +94,10 @@ def _sheet_rows(data, name, notes):
 
 
 def read_table(path, notes=None):
-    """Read a table as text, whatever made it.
+    """Read a table (CSV, TSV, XLSX) as text, whatever made it.
 
     Comma, semicolon, tab or bar as separator; UTF-8 with or without byte order mark, UTF-16 or Latin-1; blank lines;
-    XLSX (first sheet).
-
-    Parameters
-    ----------
-    path : path-like
-        CSV, TSV or XLSX file.
-    notes : list, optional
-        Gets a line for everything that was odd, with file and row.
+    the first sheet of several.
 
     Returns
     -------

@@ -1,26 +1,15 @@
-"""Real patients: models of hippocampal volumes on the published table of TLE-UNAM, each person left out once."""
+"""Real patients: the published table of TLE-UNAM, with hippocampal volumes, sides and sclerosis."""
 
-import os
-
-from tle_utils.base.errors import TLEError
 from tle_utils.cohorts.download import fetch
-from tle_utils.cohorts.manifest import load_manifest
 from tle_utils.cohorts.participants import load_table_only
 from tle_utils.models import baselines
 
-COHORT = "unam"
 
-
-def load_patients(manifest=None):
+def load_patients(cohort):
     """Participants table of TLE-UNAM, from ``downloads/`` or from the folder that ``TLE_SHARED_DATA`` names.
 
     Nothing is downloaded. The rules of the manifest read the labels, and its reading of ``hasMTS``, whose published
     description is reversed.
-
-    Parameters
-    ----------
-    manifest : Manifest, optional
-        By default the project's.
 
     Returns
     -------
@@ -33,14 +22,9 @@ def load_patients(manifest=None):
     TLEError
         When the table is not there; the line says how to get it.
     """
-    manifest = manifest or load_manifest()
-    mirror = manifest.root / os.environ.get("TLE_SHARED_DATA", "../shared/data")
-    table = manifest.folder(COHORT) / manifest.cohort(COHORT).table[0]
-    if not table.exists():
-        if not mirror.is_dir():
-            raise TLEError("the table of TLE-UNAM is not here: run python -m tle_utils fetch unam --only table")
-        fetch(COHORT, only="table", mirror=mirror, manifest=manifest)
-    return load_table_only(COHORT, manifest)
+    if not (cohort.folder / cohort.entry.table[0]).exists() and cohort.shared.is_dir():
+        fetch(cohort, only="table", mirror=cohort.shared)
+    return load_table_only(cohort)
 
 
 def with_volumes(table, groups):

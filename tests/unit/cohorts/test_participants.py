@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tle_utils.base.errors import TLEError
 from tle_utils.cohorts.download import fetch
 from tle_utils.cohorts.manifest import load_manifest
-from tle_utils.cohorts.participants import _age, data_files, label_counts, load_cohort, load_table_only
+from tle_utils.cohorts.participants import _age, data_files, load_cohort, load_table_only
 from tle_utils.cohorts.tables import read_table
 
 REPOSITORY = Path(__file__).parents[3]
@@ -49,12 +49,12 @@ class Lab:
     def t1w(self, *labels):
         return self.scans(*(f"sub-{label}/anat/sub-{label}_T1w.nii.gz" for label in labels))
 
-    def manifest(self):
+    def cohort(self):
         (self.root / "data_manifest.yaml").write_text(yaml.safe_dump({"cohorts": {"lab": self.entry}}))
-        return load_manifest(self.root / "data_manifest.yaml")
+        return load_manifest(self.root / "data_manifest.yaml").cohort("lab")
 
     def load(self):
-        return load_cohort("lab", self.manifest())
+        return load_cohort(self.cohort())
 
     def refused(self):
         with pytest.raises(TLEError) as error:
@@ -100,7 +100,7 @@ def test_example_block_in_the_manifest_works_as_it_stands(tmp_path):
         scan = tmp_path / f"sub-{label}/anat/sub-{label}_T1w.nii.gz"
         scan.parent.mkdir(parents=True)
         scan.touch()
-    table = load_cohort("my_lab", load_manifest(tmp_path / "data_manifest.yaml"))
+    table = load_cohort(load_manifest(tmp_path / "data_manifest.yaml").cohort("my_lab"))
     assert table["group"].tolist() == ["control", "left", "right"]
     assert table["site"].tolist() == ["A", "B", "B"]
 
@@ -108,16 +108,10 @@ def test_example_block_in_the_manifest_works_as_it_stands(tmp_path):
 def test_counts_of_each_class_and_of_those_left_out(lab, capsys):
     rows = "".join(f"sub-{i}\t{side}\n" for i, side in enumerate(["none", "L", "L", "R", "both", "both", "?"]))
     table = lab.table("participant_id\tside\n" + rows).t1w(*"0123456").load()
-    counts = label_counts(table).set_index(["group", "reason"])["n"].to_dict()
-    assert counts == {
-        ("control", ""): 1,
-        ("left", ""): 2,
-        ("right", ""): 1,
-        ("exclude", "bilateral"): 2,
-        ("exclude", "no label rule fits"): 1,
-    }
+    assert table["group"].value_counts().to_dict() == {"left": 2, "control": 1, "right": 1}
+    assert [person["reason"] for person in table.attrs["excluded"]] == ["bilateral"] * 2 + ["no label rule fits"]
     out = capsys.readouterr().out
-    assert "participants.tsv: row 8: no label rule fits (side = ?); left out" in out
+    assert "participants.tsv row 8: no label rule fits (side = ?); left out" in out
     assert "lab: 1 control, 2 left, 1 right; left out: 2 bilateral, 1 no label rule fits" in out
 
 
@@ -163,8 +157,8 @@ def test_the_same_row_twice_counts_once_and_two_different_rows_are_refused(lab, 
     assert len(table) == 3
     assert "sub-01 stands twice (participants.tsv row 2, participants.tsv row 5), the same" in capsys.readouterr().out
     message = lab.table(GOOD + "sub-01\tR\t30\tF\n").refused()
-    assert message.startswith("participants.tsv: sub-01 stands twice (participants.tsv row 2, participants.tsv row 5)")
-    assert "with different side: keep one row" in message
+    place = "(participants.tsv row 2, participants.tsv row 5)"
+    assert message == f"sub-01 stands twice {place} with different side: keep one row"
 
 
 @pytest.mark.parametrize(
@@ -203,7 +197,7 @@ def test_column_named_in_the_manifest_must_exist(lab):
 def test_rows_without_id_are_named(lab, capsys):
     table = lab.table(GOOD + "\tL\t30\tF\nn/a\tL\t30\tF\n").t1w("01", "02", "03").load()
     assert len(table) == 3
-    assert "participants.tsv: rows 5, 6: no participant id; left out" in capsys.readouterr().out
+    assert "participants.tsv row 5, participants.tsv row 6: no participant id; left out" in capsys.readouterr().out
 
 
 def test_unreadable_numbers_are_named_and_left_empty(lab, capsys):
@@ -255,7 +249,7 @@ def test_smriprep_maps_in_native_space_are_not_taken(lab):
 def test_image_paths_in_a_table_stay_in_the_folder(lab, path):
     lab.entry |= {"kind": "derivatives", "columns": {"image": "file"}}
     message = lab.table(f"participant_id\tside\tfile\nsub-01\tL\t{path}\n").refused()
-    assert message.startswith("participants.tsv: row 2: ")
+    assert message.startswith("participants.tsv row 2: ")
     assert "inside the cohort's folder" in message
 
 
@@ -268,21 +262,21 @@ def test_image_column_names_the_scans(lab):
 
 def test_files_that_a_run_reads(lab):
     lab.table(GOOD + "sub-04\tboth\t30\tF\n").t1w("01", "02", "04", "99")
-    files = data_files("lab", lab.manifest())
+    files = data_files(lab.cohort())
     assert [file.name for file in files] == [TABLE, "sub-01_T1w.nii.gz", "sub-02_T1w.nii.gz"]
 
 
 def test_phantoms_have_no_table_and_planted_reads_its_base(tmp_path):
     lab = Lab(tmp_path).table(GOOD).t1w("01")
-    lab.manifest()
+    lab.cohort()
     file = tmp_path / "data_manifest.yaml"
     more = {"phantom": {"kind": "phantom"}, "planted": {"kind": "planted", "base": "lab", "n_left": 1, "n_right": 0}}
     file.write_text(yaml.safe_dump({"cohorts": {"lab": lab.entry, **more}}))
     manifest = load_manifest(file)
-    assert data_files("phantom", manifest) == []
-    assert [path.name for path in data_files("planted", manifest)] == [TABLE, "sub-01_T1w.nii.gz"]
+    assert data_files(manifest.cohort("phantom")) == []
+    assert [path.name for path in data_files(manifest.cohort("planted"))] == [TABLE, "sub-01_T1w.nii.gz"]
     with pytest.raises(TLEError, match="of kind phantom"):
-        load_cohort("phantom", manifest)
+        load_cohort(manifest.cohort("phantom"))
 
 
 def test_only_verified_scans_of_a_downloaded_cohort_are_used(tmp_path, capsys):
@@ -293,10 +287,10 @@ def test_only_verified_scans_of_a_downloaded_cohort_are_used(tmp_path, capsys):
     (tmp_path / "list.tsv").write_text("\n".join(["path\tbytes\tsha256", *rows]))
     with pytest.raises(TLEError, match="participants.tsv is missing: run python -m tle_utils fetch lab --only table"):
         lab.load()
-    fetch("lab", only="table", mirror=lab.data, manifest=lab.manifest())
+    fetch(lab.cohort(), only="table", mirror=lab.data)
     assert "(no scan): run python -m tle_utils fetch lab" in lab.refused()
-    assert len(load_table_only("lab", lab.manifest())) == 3
-    fetch("lab", mirror=lab.data, manifest=lab.manifest())
+    assert len(load_table_only(lab.cohort())) == 3
+    fetch(lab.cohort(), mirror=lab.data)
     (tmp_path / "downloads/lab/sub-02/anat/sub-02_T1w.nii.gz").write_bytes(b"SCAN")
     assert lab.load()["participant_id"].tolist() == ["sub-01", "sub-03"]
     assert "lab: not the published files, left out: sub-02_T1w.nii.gz" in capsys.readouterr().out
@@ -419,7 +413,7 @@ CONTROLS = "ID,Sex,Binned_Age_at_Scan\n4001,F,Less than 20\n4100,M,30 to 34\n"
 
 @pytest.mark.parametrize("suffix", [".csv", ".xlsx"])
 def test_ideas_joins_the_two_clinical_tables(tmp_path, suffix):
-    table = load_table_only("ideas", ideas(tmp_path, PATIENTS, CONTROLS, suffix)).set_index("participant_id")
+    table = load_table_only(ideas(tmp_path, PATIENTS, CONTROLS, suffix).cohort("ideas")).set_index("participant_id")
     assert table["group"].to_dict() == {
         **{"sub-1": "left", "sub-2": "right", "sub-3": "exclude", "sub-209": "left", "sub-210": "exclude"},
         **{"sub-4001": "control", "sub-4100": "control"},
@@ -430,20 +424,20 @@ def test_ideas_joins_the_two_clinical_tables(tmp_path, suffix):
 
 
 def test_ideas_without_its_table_says_how_to_get_it(tmp_path):
-    manifest = ideas(tmp_path, PATIENTS, CONTROLS)
-    (manifest.folder("ideas") / "Metadata_Controls_Release.csv").unlink()
+    cohort = ideas(tmp_path, PATIENTS, CONTROLS).cohort("ideas")
+    (cohort.folder / "Metadata_Controls_Release.csv").unlink()
     with pytest.raises(TLEError, match=r"ideas/Metadata_Controls_Release.csv is missing: open www.cnnp-lab.com"):
-        load_cohort("ideas", manifest)
+        load_cohort(cohort)
     with pytest.raises(TLEError, match="the table is not part of the dataset"):
-        fetch("ideas", only="table", manifest=manifest)
+        fetch(cohort, only="table")
 
 
 def test_a_changed_table_of_unam_is_refused(tmp_path):
-    manifest = ideas(tmp_path, PATIENTS, CONTROLS)
-    manifest.folder("unam").mkdir(parents=True)
-    (manifest.folder("unam") / TABLE).write_text("participant_id\tTLEside\nsub-1\tHealthy\n")
+    cohort = ideas(tmp_path, PATIENTS, CONTROLS).cohort("unam")
+    cohort.folder.mkdir(parents=True)
+    (cohort.folder / TABLE).write_text("participant_id\tTLEside\nsub-1\tHealthy\n")
     with pytest.raises(TLEError, match="unam/participants.tsv is not the published file: delete it"):
-        load_table_only("unam", manifest)
+        load_table_only(cohort)
 
 
 @pytest.mark.real
@@ -451,14 +445,12 @@ def test_unam_has_the_published_counts_and_sclerosis_the_right_way_round(tmp_pat
     shared = REPOSITORY / os.environ.get("TLE_SHARED_DATA", "../shared/data")
     if not shared.is_dir():
         pytest.skip("TLE_SHARED_DATA is absent")
-    manifest = ideas(tmp_path, PATIENTS, CONTROLS)
-    fetch("unam", only="table", mirror=shared, manifest=manifest)
-    table = load_table_only("unam", manifest)
+    cohort = ideas(tmp_path, PATIENTS, CONTROLS).cohort("unam")
+    fetch(cohort, only="table", mirror=shared)
+    table = load_table_only(cohort)
     assert table["group"].value_counts().to_dict() == {"control": 35, "left": 19, "right": 12, "exclude": 8}
-    assert label_counts(table).set_index("reason")["n"].tail(2).to_dict() == {
-        "bilateral epilepsy": 4,
-        "side unknown": 4,
-    }
+    reasons = table.loc[table["group"] == "exclude", "reason"].value_counts().to_dict()
+    assert reasons == {"bilateral epilepsy": 4, "side unknown": 4}
     assert not table.loc[table["group"] == "control", "mts"].any()
     left = table[table["group"] == "left"]
     asymmetry = (left["hippocampus_left"] - left["hippocampus_right"]).groupby(left["mts"]).mean()
@@ -468,9 +460,9 @@ def test_unam_has_the_published_counts_and_sclerosis_the_right_way_round(tmp_pat
 @pytest.mark.real
 @pytest.mark.parametrize(("name", "n"), [("ds002748", 24), ("ds000011", 8)])
 def test_shared_cohorts_are_all_controls(name, n):
-    manifest = load_manifest(REPOSITORY / "data_manifest.yaml")
-    if not manifest.folder(name).is_dir():
+    cohort = load_manifest(REPOSITORY / "data_manifest.yaml").cohort(name)
+    if not cohort.folder.is_dir():
         pytest.skip("TLE_SHARED_DATA is absent")
-    table = load_cohort(name, manifest)
+    table = load_cohort(cohort)
     assert table["group"].tolist() == ["control"] * n
-    assert len(data_files(name, manifest)) == n + 1
+    assert len(data_files(cohort)) == n + 1

@@ -6,15 +6,17 @@ import pytest
 
 from tle_utils.base.errors import TLEError
 from tle_utils.cohorts import participants, prepare
+from tle_utils.cohorts.manifest import load_manifest
 from tle_utils.imaging import slices
 
-OPTIONS = {"modulate": True, "fwhm_mm": 0.0, "seed": 0, "workers": 1}
+OPTIONS = {"limit": 2, "modulate": True, "fwhm_mm": 0.0, "seed": 0, "workers": 1}
+OPTIONS |= {"sclerosis_fraction": 1.0, "effect_scale": 2.0}
 
 
 @pytest.fixture(scope="module")
 def phantom(tmp_path_factory):
     folder = tmp_path_factory.mktemp("phantom")
-    made = prepare.prepare_maps("phantom", folder, limit=2, sclerosis_fraction=1.0, effect_scale=2.0, **OPTIONS)
+    made = prepare.prepare_maps(load_manifest().cohort("phantom"), folder, **OPTIONS)
     return folder, made, participants.load_participants(folder)
 
 
@@ -35,7 +37,7 @@ def test_the_table_knows_what_was_planted(phantom):
 
 def test_twice_the_same_is_the_same(phantom, tmp_path):
     folder = phantom[0]
-    prepare.prepare_maps("phantom", tmp_path, limit=2, sclerosis_fraction=1.0, effect_scale=2.0, **OPTIONS)
+    prepare.prepare_maps(load_manifest().cohort("phantom"), tmp_path, **OPTIONS)
     for path in folder.rglob("*.nii.gz"):
         assert (tmp_path / path.relative_to(folder)).read_bytes() == path.read_bytes()
     assert (tmp_path / "participants.tsv").read_bytes() == (folder / "participants.tsv").read_bytes()
@@ -80,19 +82,19 @@ def test_description_counts_each_class():
 
 def test_more_losses_than_scans_is_said(monkeypatch, tmp_path):
     base = cohort(3.0, 3.0, np.nan).assign(participant_id=["a", "b", "c", "d"], image="x", image_kind="t1w")
-    monkeypatch.setattr(prepare, "load_cohort", lambda name: base)
+    monkeypatch.setattr(prepare, "load_cohort", lambda cohort: base)
     with pytest.raises(TLEError, match="ds002748 has 4 participants, fewer than n_left \\+ n_right = 12"):
-        prepare.prepare_maps("planted", tmp_path, limit=0, **OPTIONS)
+        prepare.prepare_maps(load_manifest().cohort("planted"), tmp_path, **OPTIONS)
 
 
 def test_planted_sides_depend_on_the_seed_only(monkeypatch, tmp_path):
     base = pd.concat([cohort(3.0, 3.0, np.nan)] * 6, ignore_index=True).assign(group="control", image="x")
     base["participant_id"] = [f"sub-{i:02d}" for i in range(len(base))]
-    monkeypatch.setattr(prepare, "load_cohort", lambda name: base.copy())
+    monkeypatch.setattr(prepare, "load_cohort", lambda cohort: base.copy())
     monkeypatch.setattr(prepare, "_plant_one", plant_nothing)
-    entry = prepare.load_manifest().cohort("planted")
-    twice = [prepare._planted(entry, tmp_path, 0, 0, 1)["group"].tolist() for _ in range(2)]
-    assert twice[0] == twice[1] != prepare._planted(entry, tmp_path, 0, 1, 1)["group"].tolist()
+    planted = load_manifest().cohort("planted")
+    twice = [prepare._planted(planted, tmp_path, 0, 0, 1)["group"].tolist() for _ in range(2)]
+    assert twice[0] == twice[1] != prepare._planted(planted, tmp_path, 0, 1, 1)["group"].tolist()
     assert (twice[0].count("control"), twice[0].count("left"), twice[0].count("right")) == (12, 6, 6)
 
 

@@ -13,10 +13,10 @@ from tle_utils.figures import numbers
 from tle_utils.models import baselines, predictions
 
 
-def manifest_in(folder):
+def cohort_in(folder):
     for name in ("data_manifest.yaml", "manifests"):
         (folder / name).symlink_to(ROOT / name)
-    return load_manifest(folder / "data_manifest.yaml")
+    return load_manifest(folder / "data_manifest.yaml").cohort("unam")
 
 
 def people(n=24):
@@ -32,7 +32,7 @@ def people(n=24):
 def test_without_the_table_the_line_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setenv("TLE_SHARED_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(TLEError, match="fetch unam --only table") as error:
-        unam.load_patients(manifest_in(tmp_path))
+        unam.load_patients(cohort_in(tmp_path))
     assert "\n" not in str(error.value)
 
 
@@ -41,7 +41,7 @@ def test_the_table_is_taken_from_the_mirror_and_gives_the_known_people(tmp_path,
     if not shared_data().is_dir():
         pytest.skip("TLE_SHARED_DATA is absent")
     monkeypatch.setenv("TLE_SHARED_DATA", str(shared_data()))
-    table = unam.load_patients(manifest_in(tmp_path))
+    table = unam.load_patients(cohort_in(tmp_path))
     assert len(table) == 74
     classes = unam.with_volumes(table, ("control", "left", "right"))
     assert classes["group"].value_counts().to_dict() == {"control": 34, "left": 17, "right": 11}

@@ -13,6 +13,7 @@ from tle_utils.base import files
 from tle_utils.base.errors import TLEError
 from tle_utils.book.chain import left_out
 from tle_utils.cohorts import prepare
+from tle_utils.cohorts.manifest import load_manifest
 from tle_utils.imaging import atlas, images, preprocessing, segmentation
 
 FILLING = "sub-02"
@@ -102,10 +103,11 @@ def test_scan_that_cannot_be_planted_is_named_and_the_rest_go_on(two, tmp_path, 
     base["hippocampus_right"] = np.nan
     planted = base.assign(image=[base["image"][0], ""], error=["", f"{FILLING}: b.nii.gz: bad"])
     monkeypatch.setattr(prepare, "_scans", lambda *arguments: planted.assign(true_loss=np.nan))
-    made = prepare.prepare_maps("planted", tmp_path / "run", limit=0, modulate=True, fwhm_mm=0.0, seed=0, workers=1)
+    options = {"limit": 0, "modulate": True, "fwhm_mm": 0.0, "seed": 0, "workers": 1}
+    made = prepare.prepare_maps(load_manifest().cohort("planted"), tmp_path / "run", **options)
     assert made.failed["participant_id"].tolist() == [FILLING]
     assert len(pd.read_csv(tmp_path / "run" / "participants.tsv", sep="\t")) == 1
     assert left_out([tmp_path / "run", tmp_path / "none"]) == [f"{FILLING}: b.nii.gz: bad"]
-    person = {"participant_id": "sub-09", "group": "left", "image": str(damaged)}
+    person = {"participant_id": "sub-09", "group": "left", "image": str(damaged), "image_kind": "t1w"}
     path, line = prepare._plant_one(person, tmp_path, 0.4)
     assert path == "" and line.startswith("sub-09: b.nii.gz: the file has zero bytes")

@@ -7,6 +7,7 @@ from makers import card
 
 from tle_utils.base import fingerprints
 from tle_utils.base.errors import TLEError
+from tle_utils.cohorts.manifest import load_manifest
 from tle_utils.imaging import atlas, images, preprocessing
 from tle_utils.patient import case as patient_case
 from tle_utils.patient import model_store
@@ -160,7 +161,7 @@ def test_nothing_of_an_earlier_person_stays(scan, tmp_path):
 
 
 def test_nobody_to_answer_is_said_in_one_line(tmp_path):
-    given = patient_case.given_image(None, cohort="planted", folder=tmp_path)
+    given = patient_case.given_image(None, cohort=load_manifest().cohort("planted"), folder=tmp_path)
     case = patient_case.examine(given, model(), tmp_path)
     assert case.reasons == [patient_case.NO_IMAGE] and "-p image" in case.reasons[0] and not list(tmp_path.iterdir())
 
@@ -174,9 +175,10 @@ def test_own_options_are_the_runs_unless_told():
 
 
 def test_new_phantom_is_nobody_of_the_cohort_and_ill_on_the_left(tmp_path):
-    given = patient_case.given_image(None, cohort="phantom", folder=tmp_path, made=tmp_path, seed=0)
+    phantom = load_manifest().cohort("phantom")
+    given = patient_case.given_image(None, cohort=phantom, folder=tmp_path, made=tmp_path, seed=0)
     assert given.truth["group"] == "left" and 18 <= given.person["age"] <= 70
     grey = nib.load(given.path)
     assert atlas.on_template_grid(grey) and given.person["head_size_ml"] > 1000
-    again = patient_case.given_image(None, cohort="phantom", folder=tmp_path, made=tmp_path / "again", seed=0)
+    again = patient_case.given_image(None, cohort=phantom, folder=tmp_path, made=tmp_path / "again", seed=0)
     assert again.path.read_bytes() == given.path.read_bytes() and again.truth == given.truth
