@@ -11,14 +11,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "brains": [
-            "at_mm",
-            "brain_viewer",
-            "contact_sheet",
-            "group_slices",
-            "importance_rows",
-            "phantom_examples",
-        ],
+        "brains": ["at_mm", "brain_viewer", "contact_sheet", "group_slices", "importance_rows", "phantom_examples"],
         "comparison": [
             "accuracy_curves",
             "condition_points",

@@ -114,9 +114,8 @@ def importance_rows(maps, background, title):
         shown = axis.imshow(image, cmap="inferno", alpha=np.clip(image * 1.2, 0, 0.85), vmin=0, vmax=1)
         mark_sides(axis)
         axis.set_title(layer, fontsize=11)
-    label = "Importance (share of the panel's maximum)"
-    bar = {"location": "bottom", "shrink": 0.6, "aspect": 40}
-    figure.colorbar(shown, ax=list(axes.flat[: len(maps)]), label=label, **bar)
+    bar = {"label": "Importance (share of the panel's maximum)", "location": "bottom", "shrink": 0.6, "aspect": 40}
+    figure.colorbar(shown, ax=list(axes.flat[: len(maps)]), **bar)
     figure.suptitle(title, fontsize=12)
     plt.close(figure)
     return figure
@@ -135,10 +134,10 @@ def brain_viewer(image, *, cut_mm, title):
         Shown above the brain.
     """
     looks = {"cmap": "inferno", "symmetric_cmap": False, "threshold": 1e-3, "opacity": 0.7, "black_bg": True}
-    looks |= {"cut_coords": cut_mm, "title": title, "resampling_interpolation": "nearest"}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*partition.*")
-        return plotting.view_img(image, bg_img=atlas.template(), **looks)
+        looks |= {"bg_img": atlas.template(), "resampling_interpolation": "nearest"}
+        return plotting.view_img(image, cut_coords=cut_mm, title=title, **looks)
 
 
 def contact_sheet(pairs):

@@ -55,7 +55,7 @@ def accuracy_curves(table, column, title, ceiling=None):
     Parameters
     ----------
     table : pandas.DataFrame
-        From `robustness.learning_curve` or `robustness.noise_curve`.
+        From `generalisation.learning_curve` or `generalisation.noise_curve`.
     column : str
         What stands on the horizontal axis: ``size`` or ``rate``.
     title : str
@@ -75,8 +75,7 @@ def accuracy_curves(table, column, title, ceiling=None):
             name=model,
             line={"color": colour},
             customdata=rows[[column, "n", "folds"]],
-            hovertemplate=model + ", %{customdata[0]}: %{y:.2f} (n = %{customdata[1]}, %{customdata[2]} folds)"
-            "<extra></extra>",
+            hovertemplate="%{customdata[0]}: %{y:.2f} (n = %{customdata[1]}, %{customdata[2]} folds)",
         )
     for value, name in ((0.5, "chance"), (ceiling, "ideal observer")):
         if value is not None:
@@ -131,7 +130,7 @@ def signature_figure(found):
     Parameters
     ----------
     found : pandas.DataFrame
-        From `batches.signature`.
+        From `sites.signature`.
     """
     ends = {"ci_low": "share of the true class_low", "ci_high": "share of the true class_high"}
     shares = found.rename(columns={"share": "share of the true class", **ends})

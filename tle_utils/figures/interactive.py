@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 
 from tle_utils.base.errors import TLEError
 from tle_utils.base.statistics import DRAWS, bootstrap_weights, wilson_interval
-from tle_utils.evaluation import metrics
+from tle_utils.evaluation.metrics import model_metrics
 from tle_utils.figures.numbers import COLOURS, GREY, NAMES, SPLIT_COLOURS, band, diagonal
 from tle_utils.figures.tables import interval_text
 from tle_utils.imaging import slices
@@ -23,7 +23,6 @@ from tle_utils.models.predictions import classes_of, select_rows
 MEASURES = {"sensitivity": ("tp", "fn"), "specificity": ("tn", "fp"), "ppv": ("tp", "fp"), "npv": ("tn", "fn")}
 LABELS = ["Sensitivity", "Specificity", "PPV", "NPV"]
 STEPS, NAMED = 41, 8  # thresholds, cases that a hover text names
-PLACE = "x %{x}, z %{y} mm<extra></extra>"
 INK = SPLIT_COLOURS["test"]
 MATRIX = {"colorscale": ["#f7fbff", "#6baed6"], "zmin": 0, "zmax": 1, "showscale": False, "xgap": 2, "ygap": 2}
 MATRIX |= {"texttemplate": "%{text}", "textfont_color": "#111111"}
@@ -45,9 +44,7 @@ def _two_classes(predictions, positive):
     rows = select_rows(predictions)
     classes = classes_of(rows)
     if len(classes) != 2 or positive not in classes:
-        raise TLEError(
-            f"a threshold needs two classes, '{positive}' one of them, not {', '.join(classes)}: choose others"
-        )
+        raise TLEError(f"a threshold needs two classes with '{positive}', not {', '.join(classes)}: choose others")
     if rows["group"].nunique() < 2:
         raise TLEError(f"every test row is of class '{rows['group'].iloc[0]}': add participants of the other class")
     return rows, rows[f"p_{positive}"].to_numpy(float), (rows["group"] == positive).to_numpy()
@@ -224,7 +221,7 @@ def threshold_explorer(predictions, positive, seed=0):
     _dress(*figure.data[3:], COLOURS[positive])
     labels, prefix = steps["threshold"].map("{:g}".format), f"Called {classes[1]} above probability: "
     _add_frames(figure, moving, 3, labels, start, prefix)
-    auc = interval_text(metrics.model_metrics(predictions, positive, seed), "auc").replace(" (", "<br>(")
+    auc = interval_text(model_metrics(predictions, positive, seed), "auc").replace(" (", "<br>(")
     figure.add_annotation(text=f"AUC {auc}", showarrow=False, x=1, y=0, xanchor="right", yanchor="bottom")
     figure.update_xaxes(title_text="1 − specificity", range=[-0.02, 1.02], row=1)
     figure.update_yaxes(title_text="Sensitivity", range=[-0.02, 1.04], row=1)
@@ -308,7 +305,8 @@ def slice_browser(cases, y_mm, start_mm):
         if name:
             trace.update(mode="lines", name=name, line=looks[name], hoverinfo="skip")
         else:
-            trace.update(x0=slices.X_MM[0], y0=slices.Z_MM[-1], zsmooth="fast", hovertemplate=PLACE)
+            trace.update(x0=slices.X_MM[0], y0=slices.Z_MM[-1], zsmooth="fast")
+            trace.hovertemplate = "x %{x}, z %{y} mm<extra></extra>"
     _add_frames(figure, moving, 0, [str(y).replace("-", "−") for y in y_mm], start, "y = ", " mm")
     for side, x in (("L", -72), ("R", 72)):
         figure.add_annotation(x=x, y=80, text=f"<b>{side}</b>", showarrow=False, bgcolor="black", font_color="white")

@@ -34,10 +34,8 @@ def error_bars(rows, value, low=None, high=None, **looks):
 
     `looks` are width, colour and the like, as plotly names them; returns a dict for ``error_x`` or ``error_y``.
     """
-    ends = {
-        "array": rows[high or f"{value}_high"] - rows[value],
-        "arrayminus": rows[value] - rows[low or f"{value}_low"],
-    }
+    low, high = low or f"{value}_low", high or f"{value}_high"
+    ends = {"array": rows[high] - rows[value], "arrayminus": rows[value] - rows[low]}
     return {"type": "data", "symmetric": False, **ends, **looks}
 
 
@@ -237,18 +235,14 @@ def zscore_figure(table):
     """
     names = table["region"].unique()
     figure = go.Figure().add_vrect(x0=-1.96, x1=1.96, fillcolor=GREY, opacity=0.2, line_width=0)
-    for measure, name, symbol, group in (
-        ("left", "left", "triangle-left", "left"),
-        ("right", "right", "triangle-right", "right"),
-        ("asymmetry", "asymmetry (L − R) / (L + R)", "diamond", "control"),
-    ):
+    for measure, symbol in (("left", "triangle-left"), ("right", "triangle-right"), ("asymmetry", "diamond")):
         rows = table[table["measure"] == measure]
         figure.add_scatter(
             x=rows["z"],
             y=rows["region"],
             mode="markers",
-            name=name,
-            marker={"symbol": symbol, "size": 12, "color": COLOURS[group]},
+            name=measure + " (L − R) / (L + R)" * (measure == "asymmetry"),
+            marker={"symbol": symbol, "size": 12, "color": COLOURS.get(measure, COLOURS["control"])},
             customdata=rows[["value", "expected", "low", "high"]],
             hovertemplate="%{y}, " + measure + ": z = %{x:.1f}<br>%{customdata[0]:.3g}, expected %{customdata[1]:.3g} "
             "(%{customdata[2]:.3g} to %{customdata[3]:.3g})<extra></extra>",

@@ -71,33 +71,30 @@ def cohort_points(measured, names, marks):
     marks : dict of str to dict
         Name of a mark to its value in some of the columns.
     """
-    figure, place = go.Figure(), {column: number for number, column in enumerate(names)}
-    jitter = np.linspace(-0.08, 0.08, len(measured))
-    for column, number in place.items():
-        figure.add_scatter(
-            x=number - 0.12 + jitter,
-            y=measured[column],
-            mode="markers",
-            name="one cohort",
-            legendgroup="one",
-            showlegend=number == 0,
-            marker={"color": COLOURS["control"], "size": 7, "opacity": 0.6},
-            text=[f"seed {seed}" for seed in measured.index],
-            hovertemplate="%{text}: %{y:.3f}<extra></extra>",
-        )
+    place, values = {column: number for number, column in enumerate(names)}, measured[list(names)]
+    jitter = np.linspace(-0.08, 0.08, len(measured)) - 0.12
+    figure = go.Figure().add_scatter(
+        x=np.add.outer(range(len(names)), jitter).ravel(),
+        y=values.to_numpy().T.ravel(),
+        mode="markers",
+        name="one cohort",
+        marker={"color": COLOURS["control"], "size": 7, "opacity": 0.6},
+        text=[f"seed {seed}" for seed in measured.index] * len(names),
+        hovertemplate="%{text}: %{y:.3f}<extra></extra>",
+    )
     figure.add_scatter(
         x=[number + 0.12 for number in place.values()],
-        y=measured[list(names)].mean(),
-        error_y={"type": "data", "array": measured[list(names)].std()},
+        y=values.mean(),
+        error_y={"type": "data", "array": values.std()},
         mode="markers",
         name=f"mean ± SD of {len(measured)} cohorts",
         marker={"color": COLOURS["control"], "size": 11},
         hovertemplate="%{y:.3f}<extra></extra>",
     )
-    for (mark, values), symbol in zip(marks.items(), ("line-ew", "diamond-open", "x"), strict=False):
+    for (mark, known), symbol in zip(marks.items(), ("line-ew", "diamond-open", "x"), strict=False):
         figure.add_scatter(
-            x=[place[column] for column in values],
-            y=list(values.values()),
+            x=[place[column] for column in known],
+            y=list(known.values()),
             mode="markers",
             name=mark,
             marker={"color": GREY, "size": 14, "symbol": symbol, "line": {"width": 2, "color": GREY}},

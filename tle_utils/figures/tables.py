@@ -20,7 +20,6 @@ WORDS = {
     "auc_left_right": "AUC, left or right",
     "auprc": "area under precision-recall",
     "auprc_chance": "the same by chance",
-    "balanced_accuracy": "balanced accuracy",
     "both_sides": "both sides (share)",
     "ci_low": "95 % CI",
     "d_paired": "d free of sampling error",
@@ -75,7 +74,7 @@ WORDS = {
     "value_b": "value of B",
     "y_mm": "y (mm)",
 }
-# Those of them that are also values: names of metrics, methods and regions.
+# Names of metrics, methods and regions, which are also values.
 VALUES = {"auc", "balanced_accuracy", "npv", "ppv", "gradcam", "gradcam++", "smoothgrad", "integrated_gradients"}
 VALUES |= {"occlusion", "deviation", "thalamusproper"}
 COUNTS = {"n", "n_train", "folds", "df", "rows"}
@@ -95,7 +94,7 @@ def _cell(value, digits):
         return f"{value:.{digits}f}".replace("-", "−") if np.isfinite(value) else MISSING
     if value is None or value is pd.NA:
         return MISSING
-    return WORDS[value] if isinstance(value, str) and value in VALUES else str(value)
+    return word(value) if isinstance(value, str) and value in VALUES else str(value)
 
 
 def _column(column, digits):
@@ -114,15 +113,14 @@ def texts(table, digits=3):
     become one column ``0.76 to 0.83``.
     """
     out = {}
-    pairs = {name[:-4] for name in table if isinstance(name, str) and name.endswith("_low")}
-    pairs = {stem for stem in pairs if f"{stem}_high" in table}
+    stems = {name[:-4] for name in map(str, table) if name.endswith("_low") and f"{name[:-4]}_high" in table}
+    stem_of = {f"{stem}_{end}": stem for stem in stems for end in ("low", "high")}
     for name in table:
-        stem, _, end = name.rpartition("_") if isinstance(name, str) else ("", "", "")
-        if stem not in pairs or end not in ("low", "high"):
+        if name not in stem_of:
             out[name] = _column(table[name], digits)
-        elif end == "low":
+        elif name.endswith("_low"):
+            stem, known = stem_of[name], table[name].notna()
             low, high = (_column(table[f"{stem}_{end}"], digits) for end in ("low", "high"))
-            known = table[f"{stem}_low"].notna()
             if stem in table:
                 spans = zip(out[stem], low, high, known, strict=True)
                 out[stem] = [f"{value} [{a}, {b}]" if is_known else value for value, a, b, is_known in spans]
@@ -181,7 +179,7 @@ def readable(results, metrics):
 
 
 def readable_signature(found):
-    """The table of `batches.signature` as text: one row per table, cells like ``99/170, 0.58 [0.51, 0.65]``."""
+    """The table of `sites.signature` as text: one row per table, cells like ``99/170, 0.58 [0.51, 0.65]``."""
     shares = texts(found[["share", "ci_low", "ci_high"]].set_axis(["share", "share_low", "share_high"], axis=1), 2)
     cells = found["count"].astype(str) + "/" + found["n"].astype(str) + ", " + shares["share"]
     wide = found.assign(cell=cells).pivot(index="table", columns="what", values="cell")
