@@ -20,8 +20,9 @@ def _run(args):
 
 def _fetch(args):
     from tle_utils.cohorts.download import fetch
+    from tle_utils.cohorts.manifest import load_manifest
 
-    fetch(args.name, only=args.only, limit=args.limit, mirror=args.mirror)
+    fetch(load_manifest().cohort(args.name), only=args.only, limit=args.limit, mirror=args.mirror)
     return 0
 
 
@@ -70,19 +71,10 @@ def _parser():
 
 
 def main(argv=None):
-    """Run the command line.
+    """Run the command line with `argv` (list of str, by default ``sys.argv[1:]``); returns the exit status (int).
 
-    Parameters
-    ----------
-    argv : list of str, optional
-        By default ``sys.argv[1:]``.
-
-    Returns
-    -------
-    int
-        Exit status: 0, 1 a notebook or the book failed or a target of a benchmark was missed, 2 bad input (one line on
-        stderr), 3 all done but participants were left out (a line each on stderr, and how many), 130 interrupted,
-        141 the reader of stdout has gone.
+    0, 1 a notebook or the book failed, 2 bad input (one line on stderr), 3 all done but participants were left out (a
+    line each on stderr, and how many), 130 interrupted, 141 the reader of stdout has gone.
     """
     try:
         args = _parser().parse_args(argv)

@@ -9,7 +9,7 @@ import yaml
 from mini_book import REPOSITORY, ROOT
 from PIL import Image
 
-from tle_utils.book import sphinx_pages
+from tle_utils.base.text import clock
 from tle_utils.cohorts.manifest import load_manifest
 
 pytestmark = pytest.mark.browser
@@ -121,7 +121,7 @@ def test_times_and_names_of_the_run_are_told(book):
     card = json.loads((book.parent / "source" / "run.json").read_text())
     times = {row[0]: row[1] for row in rows((book / "reproduce.html").read_text()) if len(row) == 2}
     for name, entry in card["notebooks"].items():
-        assert times[name] == sphinx_pages.clock(entry["seconds"])
+        assert times[name] == clock(entry["seconds"])
     assert (
         re.search(r'href="_downloads/\w+/run.json"', (book / "run_card.html").read_text()) or card["profile"] == "mini"
     )

@@ -162,6 +162,30 @@ def test_failure_names_notebook_and_cell_and_leaves_nothing_half_written(project
 
 
 @pytest.mark.chain
+@pytest.mark.parametrize(("deaths", "status"), [(1, 0), (9, 1)])
+def test_a_kernel_that_dies_at_its_start_is_started_once_more(project, capfd, monkeypatch, deaths, status):
+    """As when another process takes the port that was chosen for it."""
+    from tle_utils.book.execution import Kernels
+
+    start, started = Kernels._start, []
+
+    def start_and_kill(kernels, *arguments):
+        manager = start(kernels, *arguments)
+        started.append(manager)
+        if len(started) <= deaths:
+            os.kill(manager.provisioner.pid, signal.SIGKILL)
+        return manager
+
+    monkeypatch.setattr(Kernels, "_start", start_and_kill)
+    for name in ("02_replication", "03_deep", "04_other"):
+        (project / "notebooks" / f"{name}.ipynb").unlink()
+    assert main(["run"]) == status
+    output = capfd.readouterr()
+    assert len(started) == 2 and "Traceback" not in output.err
+    assert ("01_preprocessing, before its first cell: the kernel died" in output.err) == bool(status)
+
+
+@pytest.mark.chain
 @pytest.mark.parametrize(("stop", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_a_stopped_run_goes_on_where_it_was(project, capsys, stop, status):
     run, notebook = project / "runs" / "demo-phantom", project / "notebooks" / "02_replication.ipynb"
@@ -232,7 +256,11 @@ def test_needs_must_name_an_earlier_notebook(project):
 
 
 def test_a_notebook_depends_on_the_code_it_imports_and_on_nothing_else(project):
-    write_notebook(project, "05_code", "", "%matplotlib inline\nfrom tle_utils.imaging.atlas import regions")
+    write_notebook(project, "05_code", "", "%matplotlib inline\nfrom tle_utils import imaging")
+    path = project / "notebooks" / "05_code.ipynb"
+    notebook = nbformat.read(path, 4)
+    notebook.cells.append(nbformat.v4.new_code_cell("imaging.brain_mask()"))
+    nbformat.write(notebook, path)
     content = chain()["05_code"].content
     assert {"tle_utils/imaging/atlas.py", "tle_utils/book/parameters.py", "tle_utils/base/errors.py"} <= set(content)
     assert "tle_utils/book/run.py" not in content and "tle_utils/phantom/maps.py" not in content

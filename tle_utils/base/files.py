@@ -15,10 +15,7 @@ from tle_utils.base.errors import TLEError
 def put_in_place(path):
     """Temporary path beside `path` (with its suffixes), which becomes `path` when the block ends well.
 
-    Raises
-    ------
-    TLEError
-        It cannot be written; nothing is left behind.
+    `TLEError` where it cannot be written; nothing is left behind.
     """
     path = Path(path)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
@@ -54,7 +51,7 @@ def write_table(path, table, digits=None, decimals=None):
 
     Numbers have `digits` significant digits or a fixed number of `decimals`, by default all they have.
     """
-    number = f"%.{digits}g" if digits else decimals and f"%.{decimals}f"
+    number = f"%.{digits}g" if digits else None if decimals is None else f"%.{decimals}f"
     write_text(path, table.to_csv(sep="\t", index=False, float_format=number))
 
 

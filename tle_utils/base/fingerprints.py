@@ -102,23 +102,10 @@ def _deep(paths):
 
 
 def code_of(source):
-    """What Python code is made from within this package.
+    """What Python code (str; all cells of a notebook, of which IPython magic is skipped) is made from in this package.
 
-    Parameters
-    ----------
-    source : str
-        Code, for example all cells of a notebook; lines of IPython magic are skipped.
-
-    Returns
-    -------
-    dict of str to str
-        Checksum of the parsed code of every module that is imported, directly or through others, and of the tables
-        and templates that these name; by path from the project's root.
-
-    Raises
-    ------
-    SyntaxError
-        The source is not Python.
+    Returns a dict by path from the project's root: the checksum (str) of the parsed code of every module that is
+    imported, directly or through others, and of the tables and templates that these name. SyntaxError: not Python.
     """
     lines = ["" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines()]
     return _deep(_imported(ast.parse("\n".join(lines))))

@@ -45,15 +45,8 @@ class Progress(Line):
 
     It can be the ``progressbar`` of ``pooch.HTTPDownloader``, also of several files one after the other: pooch writes
     the size of a file to ``total``, counts its bytes, and at its end calls `reset`, `update` with all of them, `close`.
-
-    Parameters
-    ----------
-    total : int
-        Number of steps, or of bytes of all files.
-    label : str
-        What is being done, for example ``"folds"``.
-    unit : str
-        Of the steps, for example ``"B"`` for bytes; by default they are counted one by one.
+    `total` are the steps, or the bytes of all files; `label` says what is done, for example ``"folds"``; `unit` is for
+    example ``"B"`` for bytes, by default steps are counted one by one.
     """
 
     def __init__(self, total, label, unit=""):

@@ -23,19 +23,10 @@ def plain(value):
 
 
 def markdown_table(header, rows):
-    """Table in Markdown.
+    """Table in Markdown (str) from the names of its columns and an iterable of rows.
 
-    Parameters
-    ----------
-    header : sequence of str
-        Names of the columns.
-    rows : iterable of sequence
-        Cells in Markdown, or anything with a text; see `plain` for what is not to be read as Markdown. Line ends and
-        column marks inside a cell do no harm.
-
-    Returns
-    -------
-    str
+    Cells are Markdown or anything with a text; see `plain` for what is not to be read as Markdown. Line ends and column
+    marks inside a cell do no harm.
     """
 
     def line(cells):

@@ -1,13 +1,11 @@
 """Run one notebook with papermill in a kernel of this interpreter, with one progress line."""
 
 import contextlib
-import datetime
-import sys
 import threading
-import time
 
 import nbformat
 import papermill
+import zmq
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
@@ -17,26 +15,21 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError, strip_color
 from traitlets import default
 
+from tle_utils.base.parallel import Line
+from tle_utils.base.text import clock
+
 # ipykernel leaves a task of its control channel behind, and asyncio reports it when the kernel ends.
 QUIET_END = "__import__('logging').getLogger('asyncio').setLevel('CRITICAL')"
-
-
-def clock(seconds):
-    """Seconds as text, ``0:01:07``."""
-    return str(datetime.timedelta(seconds=round(seconds)))
+START_S = 120  # for a kernel to start and to import what its notebook needs
+PAPERMILL = {"engine_name": "tle_utils", "kernel_name": "python3", "language": "python", "progress_bar": False}
+PAPERMILL["start_timeout"] = START_S
 
 
 class NotebookFailed(Exception):
     """A cell of a notebook failed or its kernel died.
 
-    Attributes
-    ----------
-    bad_input : bool
-        The cell raised a TLEError: something the user can mend.
-    traceback : str
-        Of the cell; empty for bad input and for a dead kernel.
-    notebook : nbformat.NotebookNode
-        The notebook as far as it came.
+    `notebook` is the notebook as far as it came, `traceback` that of the cell (empty for a dead kernel); `bad_input`:
+    the cell raised a TLEError, which has no traceback and which the user can mend.
     """
 
     def __init__(self, message, notebook, bad_input=False, traceback=""):
@@ -44,25 +37,19 @@ class NotebookFailed(Exception):
         self.notebook, self.bad_input, self.traceback = notebook, bad_input, traceback
 
 
-class ProgressLine:
-    """One line for one notebook: rewritten in place in a terminal, else printed at the start and at the end.
-
-    Parameters
-    ----------
-    label : str
-        Start of the line, for example ``"[2/5] 02_replication"``.
-    """
+class NotebookLine(Line):
+    """One line for one notebook: its cell and what it printed last in a terminal, else only its start and its end."""
 
     def __init__(self, label):
-        self.label, self.text, self.said = label, "starting", ""
-        self.start, self.terminal, self.over = time.monotonic(), sys.stdout.isatty(), threading.Event()
+        super().__init__(label)
+        self.text, self.said, self.over = "starting", "", threading.Event()
 
     def __enter__(self):
         if self.terminal:
             self.ticker = threading.Thread(target=self._tick, daemon=True)
             self.ticker.start()
         else:
-            print(f"{self.label}: started", flush=True)
+            self.show("started")
         return self
 
     def __exit__(self, kind, error, traceback):
@@ -70,13 +57,11 @@ class ProgressLine:
         if self.terminal:
             self.ticker.join()
         end = "done" if kind is None else "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
-        clear = "\r\x1b[K" if self.terminal else ""
-        print(f"{clear}{self.label}: {end} in {clock(time.monotonic() - self.start)}", flush=True)
+        self.show(f"{end} in {clock(self.spent())}", last=True)
 
     def _tick(self):
         while not self.over.wait(0.5):
-            line = f"{self.label}: {self.text}, {clock(time.monotonic() - self.start)}  {self.said}"
-            print(f"\r\x1b[K{line[:118]}", end="", flush=True)
+            self.show(f"{self.text}, {clock(self.spent())}  {self.said}")
 
     def write(self, text):
         """Take what the notebook prints; its last line is shown behind the cell number."""
@@ -98,13 +83,7 @@ class _KernelManager(AsyncKernelManager):
 
 
 class Kernels:
-    """Kernels of notebooks that run one after the other: while one of them works, the next starts and imports.
-
-    Parameters
-    ----------
-    cwd : pathlib.Path
-        Working directory of the kernels: the project root.
-    """
+    """Kernels in the folder `cwd`, one after the other: while one of them works, the next starts and imports."""
 
     def __init__(self, cwd):
         self.cwd, self.waiting = cwd, None
@@ -121,13 +100,14 @@ class Kernels:
     def take(self, following):
         """Kernel (`jupyter_client.AsyncKernelManager`) of one notebook; it ends with the block.
 
-        Parameters
-        ----------
-        following : sequence of str or None
-            Modules that the notebook after this one imports; None: there is none.
+        One that dies at its start, as when another process takes the port that was chosen for it, is started once more.
+        `following` are the modules that the notebook after this one imports; None: there is none.
         """
         manager, self.waiting = self.waiting or self._start(), None
         try:
+            if not _answers(manager):
+                _stop(manager, now=True)
+                manager = self._start()
             if following is not None:
                 self.waiting = self._start(following)
             yield manager
@@ -140,8 +120,22 @@ class Kernels:
             _stop(self.waiting, now=True)
 
 
+def _answers(manager):
+    """Whether a kernel came up; waits for it."""
+    client = manager.client()
+    client.start_channels()
+    try:
+        run_sync(client.wait_for_ready)(timeout=START_S)
+    except RuntimeError:
+        return False
+    finally:
+        client.stop_channels()
+    return True
+
+
 def _stop(manager, now=False):
-    with contextlib.suppress(RuntimeError):  # a kernel that died by itself
+    """End a kernel; quiet where it is dead already."""
+    with contextlib.suppress(RuntimeError, zmq.ZMQError):
         run_sync(manager.shutdown_kernel)(now=now)
     run_sync(manager.cleanup_resources)()
 
@@ -156,8 +150,11 @@ class _Engine(NBClientEngine):
         start = nb_man.cell_start
 
         def cell_start(cell, cell_index=None, **more):
-            watch["place"] = _place(nb_man.nb, cell_index)
-            line.text, line.said = f"cell {_number(nb_man.nb, cell_index)}/{total}", ""
+            # The number that Jupyter shows beside the cell when the notebook is run from the top.
+            number = sum(_counts(earlier) for earlier in nb_man.nb.cells[: cell_index + 1])
+            first = next((text.strip() for text in cell.source.splitlines() if text.strip()), "")
+            watch["place"] = f"cell {number} ({first})"
+            line.text, line.said = f"cell {number}/{total}", ""
             return start(cell, cell_index, **more)
 
         nb_man.cell_start = cell_start
@@ -171,33 +168,21 @@ def _counts(cell):
     return cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", [])
 
 
-def _number(notebook, index):
-    """The number that Jupyter shows beside the cell when the notebook is run from the top."""
-    return sum(_counts(cell) for cell in notebook.cells[: index + 1])
-
-
-def _place(notebook, index):
-    lines = [line for line in notebook.cells[index].source.splitlines() if line.strip()]
-    return f"cell {_number(notebook, index)} ({lines[0].strip() if lines else ''})"
-
-
 def execute(path, parameters, line, *, kernel, cwd, output_path):
     """Run a notebook from the top.
 
     Parameters
     ----------
-    path : pathlib.Path
-        The notebook; inside `cwd`.
+    path, output_path : pathlib.Path
+        The notebook, and where it will be kept (not written here); its metadata name both relative to `cwd`.
     parameters : dict
         Parameter name to value.
-    line : ProgressLine
+    line : NotebookLine
         Told which cell runs.
     kernel : jupyter_client.AsyncKernelManager
         A fresh kernel, from `Kernels.take`.
     cwd : pathlib.Path
         The project root.
-    output_path : pathlib.Path
-        Where the executed notebook will be kept; recorded in its metadata, relative to `cwd`. Not written here.
 
     Returns
     -------
@@ -209,34 +194,21 @@ def execute(path, parameters, line, *, kernel, cwd, output_path):
     NotebookFailed
         A cell failed or the kernel died; the message names the cell by number and first line.
     """
-    watch = {}
+    watch = {"place": "before its first cell"}
     try:
-        papermill.execute_notebook(
-            nbformat.read(path, as_version=4),
-            None,
-            parameters,
-            engine_name="tle_utils",
-            kernel_name="python3",
-            language="python",
-            progress_bar=False,
-            start_timeout=120,
-            cwd=cwd,
-            stdout_file=line,
-            line=line,
-            watch=watch,
-            km=kernel,
-        )
+        notebook, told = nbformat.read(path, as_version=4), {"stdout_file": line, "line": line, "watch": watch}
+        papermill.execute_notebook(notebook, None, parameters, cwd=cwd, km=kernel, **told, **PAPERMILL)
     except PapermillExecutionError as error:
-        place = watch["place"]
-        if error.ename == "TLEError":
-            raise NotebookFailed(f"{place}: {error.evalue}", watch["notebook"], bad_input=True) from None
-        traceback = strip_color("\n".join(error.traceback))
-        what = f"{place}: {error.ename}: {' '.join(error.evalue.split())}"
-        raise NotebookFailed(what, watch["notebook"], traceback=traceback) from None
-    except DeadKernelError:
+        place, bad_input = watch["place"], error.ename == "TLEError"
+        what = error.evalue if bad_input else f"{error.ename}: {' '.join(error.evalue.split())}"
+        traceback = "" if bad_input else strip_color("\n".join(error.traceback))
+        raise NotebookFailed(f"{place}: {what}", watch["notebook"], bad_input, traceback) from None
+    except (DeadKernelError, RuntimeError, zmq.ZMQError):
+        if run_sync(kernel.is_alive)():
+            raise
         raise NotebookFailed(f"{watch['place']}: the kernel died, out of memory perhaps", watch["notebook"]) from None
     finally:
-        if watch:
+        if "notebook" in watch:
             watch["notebook"].metadata.papermill |= {
                 "input_path": path.relative_to(cwd).as_posix(),
                 "output_path": output_path.relative_to(cwd).as_posix(),

@@ -1,6 +1,6 @@
 """The chain: runs the notebooks that are out of date and keeps what they leave in ``runs/<profile>-<cohort>/``.
 
-A run folder holds ``notebooks/`` (executed), one folder of results a notebook with its ``outputs.json``, ``failed/``
+A run folder holds ``notebooks/`` (executed), one folder of results per notebook with its ``outputs.json``, ``failed/``
 (notebooks that stopped), ``run.json`` and ``.state.json``, doit's record of what each result was made from.
 """
 
@@ -27,10 +27,19 @@ from tle_utils.book.chain import FIRST, chain, left_out
 from tle_utils.book.parameters import resolve
 from tle_utils.cohorts.manifest import load_manifest
 
+CHANGES = {
+    "missing_target": "is gone",
+    "missing_file_dep": "is missing",
+    "changed_file_dep": "changed",
+    "added_file_dep": "is new",
+    "removed_file_dep": "is no longer read",
+}
+"""What doit found, in words."""
+
 
 class _AtomicJson(JsonDB):
     def dump(self):
-        write_text(Path(self.name), self.codec.encode(self._db))
+        write_text(self.name, self.codec.encode(self._db))
 
 
 def _environment():
@@ -40,32 +49,19 @@ def _environment():
 
 def _entries(cohort):
     """Manifest entry of a cohort and of the one it is based on."""
-    manifest = load_manifest()
-    entry = manifest.cohort(cohort)
-    found = {f"manifest entry {cohort}": digest(entry.model_dump(mode="json"))}
-    return found | (_entries(entry.base) if getattr(entry, "base", None) else {})
+    found = {f"manifest entry {cohort.name}": digest(cohort.entry.model_dump(mode="json"))}
+    return found | (_entries(cohort.base) if cohort.base else {})
 
 
 class Run:
-    """One profile on one cohort: what is up to date, and why something is not.
-
-    Parameters
-    ----------
-    profile, cohort, settings, workers
-        See `tle_utils.book.parameters.resolve`.
-
-    Raises
-    ------
-    TLEError
-        Any of them is not valid.
-    """
+    """One profile on one cohort: what is up to date, and why something is not; `TLEError` where that is bad input."""
 
     def __init__(self, profile, cohort, settings=(), workers=None):
-        self.profile, self.cohort, self.root = profile, cohort, project_root()
+        self.profile, self.cohort, self.root = profile, load_manifest().cohort(cohort), project_root()
         self.steps = chain()
         self.parameters = resolve([step.path for step in self.steps.values()], profile, cohort, settings, workers)
         self.folder = run_folder(profile, cohort)
-        self.environment, self.entries = _environment(), _entries(cohort)
+        self.environment, self.entries = _environment(), _entries(self.cohort)
         self.open_state()
 
     def open_state(self):
@@ -78,8 +74,8 @@ class Run:
 
     @functools.cached_property
     def data(self):
-        """Paths (str) of the cohort's data files; TLEError if one is missing."""
-        if load_manifest().cohort(self.cohort).kind.startswith("phantom"):
+        """Paths (str) of the cohort's data files; `TLEError` if one is missing."""
+        if self.cohort.entry.kind.startswith("phantom"):
             return []
         from tle_utils.cohorts.participants import data_files
 
@@ -116,30 +112,18 @@ class Run:
         step = self.steps[name]
         parameters = {key: value for key, value in self.parameters[name].items() if key != "workers"}
         inputs = step.content | self.environment | {f"parameter {key}": value for key, value in parameters.items()}
-        for cohort in {parameters[key] or default for key, default in step.beside.items()} - {self.cohort}:
+        for cohort in {parameters[key] or default for key, default in step.beside.items()} - {self.cohort.name}:
             maps = run_folder(self.profile, cohort) / FIRST / "outputs.json"
             inputs[f"maps of cohort {cohort}"] = sha256(maps) if maps.exists() else None
         return inputs if step.needs else inputs | self.entries
 
     def _task(self, name):
-        needs = self.steps[name].needs
-        files = [os.fspath(self.outputs(need)) for need in needs] or self.data
+        files = [os.fspath(self.outputs(need)) for need in self.steps[name].needs] or self.data
         targets = [os.fspath(self.executed(name)), os.fspath(self.outputs(name))]
         return Task(name, None, file_dep=files, targets=targets, uptodate=[True])
 
     def reasons(self, name):
-        """Say why a notebook has to run.
-
-        Parameters
-        ----------
-        name : str
-            Of the notebook.
-
-        Returns
-        -------
-        list of str
-            What changed since its last success; empty: up to date.
-        """
+        """Why a notebook has to run: what changed since its last success (list of str); empty: up to date."""
         record = self.record(name)
         if not record:
             if self.failed(name).exists():
@@ -148,9 +132,7 @@ class Run:
         now, then = json.loads(json.dumps(self._inputs(name))), record["inputs"]
         found = [f"{key} changed" for key in sorted({*now, *then}) if now.get(key) != then.get(key)]
         status = self.state.get_status(self._task(name), {}, get_log=True)
-        words = {"missing_target": "is gone", "missing_file_dep": "is missing", "changed_file_dep": "changed"}
-        words |= {"added_file_dep": "is new", "removed_file_dep": "is no longer read"}
-        for kind, word in words.items():
+        for kind, word in CHANGES.items():
             found += [f"{self.relative(path)} {word}" for path in status.reasons.get(kind, [])]
         return found or self._changed_outputs(name, record["stamps"])
 
@@ -165,36 +147,25 @@ class Run:
         return found
 
     def execute(self, name, label):
-        """Run one notebook and record it at once.
+        """Run one notebook and record it at once; `label` begins its progress line.
 
-        Parameters
-        ----------
-        name : str
-            Of the notebook.
-        label : str
-            Start of its progress line.
-
-        Raises
-        ------
-        tle_utils.book.execution.NotebookFailed
-            A cell failed; the notebook as far as it came is in ``failed/``.
+        Where a cell fails, `tle_utils.book.execution.NotebookFailed`; the notebook as far as it came is in ``failed/``.
         """
         import nbformat
 
-        from tle_utils.book.execution import NotebookFailed, ProgressLine, execute
+        from tle_utils.book.execution import NotebookFailed, NotebookLine, execute
 
         task, step, start = self._task(name), self.steps[name], time.monotonic()
         self.state.remove(name)
         self.state.backend.dump()
+        # What it reads as it is now: what is edited while it runs is newer than its result.
         inputs = self._inputs(name)
-        self.state.save_success(
-            task
-        )  # what it reads as it is now; what is edited while it runs is newer than its result
+        self.state.save_success(task)
         self.failed(name).unlink(missing_ok=True)
         (self.folder / name).mkdir(parents=True, exist_ok=True)
-        following = next((later for other, later in self.steps.items() if other > name), None)
+        following = next((later.modules for other, later in self.steps.items() if other > name), None)
         try:
-            with ProgressLine(label) as line, self.kernels.take(following and following.modules) as kernel:
+            with NotebookLine(label) as line, self.kernels.take(following) as kernel:
                 arguments = {"kernel": kernel, "cwd": self.root, "output_path": self.executed(name)}
                 notebook = execute(step.path, self.parameters[name], line, **arguments)
         except BaseException as error:
@@ -215,23 +186,53 @@ class Run:
         self.state.backend.dump()
 
     def _results(self, name):
+        """Files that a notebook left, with size and checksum; not what it keeps for its next run."""
         folder, found = self.folder / name, []
         made = [folder, *(self.folder / other for other in self.steps[name].makes)]
         for path in sorted(path for one in made for path in one.rglob("*") if path.is_file()):
             parts = Path(os.path.relpath(path, folder)).parts
-            if (
-                parts != ("outputs.json",)
-                and "cache" not in parts
-                and not any(part.startswith(".") and part != ".." for part in parts)
-            ):
+            hidden = "cache" in parts or any(part.startswith(".") and part != ".." for part in parts)
+            if parts != ("outputs.json",) and not hidden:
                 found.append({"path": "/".join(parts), "size": path.stat().st_size, "sha256": sha256(path)})
         return found
 
-    def data_checksum(self):
-        """One checksum over names and content of the cohort's data files (str), as the first notebook read them."""
+    def _data_checksum(self):
+        """One checksum over names and content of the cohort's data files, as the first notebook read them."""
         first = next(iter(self.steps))
         states = {self.relative(path): self.state.backend.get(first, path) for path in self.data}
         return digest({name: state[2] for name, state in states.items() if state})
+
+    def _participants(self):
+        """How many participants the first notebook prepared; None before it has run."""
+        path = self.folder / FIRST / "participants.tsv"
+        return len(path.read_text(encoding="utf-8").splitlines()) - 1 if path.exists() else None
+
+    def write_card(self, started, ended):
+        """Write ``run.json``; `ended` is notebook → state of this run."""
+        notebooks = {}
+        for name, values in self.parameters.items():
+            record = self.record(name)
+            checksum = sha256(self.outputs(name)) if record and self.outputs(name).exists() else None
+            known = {"seconds": record.get("seconds"), "finished": record.get("finished"), "outputs_sha256": checksum}
+            notebooks[name] = {"state": ended.get(name, "not run"), **known, "parameters": values}
+        path = self.folder / "run.json"
+        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        card = {
+            "profile": self.profile,
+            "cohort": self.cohort.name,
+            "seed": next(iter(self.parameters.values())).get("seed"),
+            "started": started,
+            "finished": _now(),
+            **provenance.code_state(),
+            **provenance.machine(),
+            "versions": provenance.versions(),
+            "data": {"files": len(self.data), "sha256": self._data_checksum()},
+            "participants": self._participants(),
+            "memory": max(provenance.largest_process(), before.get("memory", 0.0)),
+            "disk": sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file()) / 1e9,
+            "notebooks": notebooks,
+        }
+        write_json(path, card)
 
 
 def _stamp(path):
@@ -254,51 +255,14 @@ def _lock(folder, shown):
         yield
 
 
-def _participants(run):
-    """How many participants the first notebook prepared; None before it has run."""
-    path = run.folder / FIRST / "participants.tsv"
-    return len(path.read_text(encoding="utf-8").splitlines()) - 1 if path.exists() else None
-
-
-def _write_run_card(run, started, ended):
-    """Write ``run.json``; `ended` is notebook → state of this run."""
-    notebooks = {}
-    for name, values in run.parameters.items():
-        record = run.record(name)
-        checksum = sha256(run.outputs(name)) if record and run.outputs(name).exists() else None
-        known = {"seconds": record.get("seconds"), "finished": record.get("finished"), "outputs_sha256": checksum}
-        notebooks[name] = {"state": ended.get(name, "not run"), **known, "parameters": values}
-    path = run.folder / "run.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    write_json(
-        path,
-        {
-            "profile": run.profile,
-            "cohort": run.cohort,
-            "seed": next(iter(run.parameters.values())).get("seed"),
-            "started": started,
-            "finished": _now(),
-            **provenance.code_state(),
-            **provenance.machine(),
-            "versions": provenance.versions(),
-            "data": {"files": len(run.data), "sha256": run.data_checksum()},
-            "participants": _participants(run),
-            "memory": max(provenance.largest_process(), before.get("memory", 0.0)),
-            "disk": sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file()) / 1e9,
-            "notebooks": notebooks,
-        },
-    )
+def _complain(text):
+    print(f"tle_utils: {text}", file=sys.stderr, flush=True)
 
 
 def run_chain(profile, cohort, settings=(), workers=None, scheduler=None):
     """Run what is out of date, in order; a notebook that needs a failed one is left out, the others go on.
 
-    Parameters
-    ----------
-    profile, cohort, settings, workers
-        See `tle_utils.book.parameters.resolve`.
-    scheduler : str, optional
-        Address of a Dask scheduler whose workers take the participants and folds, see `tle_utils.base.parallel`.
+    `scheduler` is the address of a Dask scheduler whose workers take the participants and folds.
 
     Returns
     -------
@@ -325,15 +289,24 @@ def run_chain(profile, cohort, settings=(), workers=None, scheduler=None):
                 label = f"[{number}/{len(run.steps)}] {name}"
                 states[name] = _run_step(run, name, label, states, kinds)
                 if set(states.values()) != {"up to date"}:
-                    _write_run_card(run, started, states)
+                    run.write_card(started, states)
         except KeyboardInterrupt:
-            states[name] = "interrupted"
-            _write_run_card(run, started, states)
-            print(f"tle_utils: interrupted in {name}; the same command goes on from there", file=sys.stderr)
+            run.write_card(started, states | {name: "interrupted"})
+            _complain(f"interrupted in {name}; the same command goes on from there")
+            return 130
         finally:
             if "kernels" in vars(run):
                 run.kernels.close()
-    return _exit_status(states, kinds) or _left_out(run)
+    if kinds:
+        counts = {state: list(states.values()).count(state) for state in ("failed", "not run")}
+        _complain(f"{counts['failed']} failed, {counts['not run']} not run of {len(states)}")
+        return min(kinds)
+    lines = left_out(run.folder / name for name in run.steps)
+    if lines:
+        lines.append(f"{len(lines)} participants failed and were left out; the others went on")
+    for line in lines:
+        _complain(line)
+    return 3 if lines else 0
 
 
 def _run_step(run, name, label, states, kinds):
@@ -353,52 +326,19 @@ def _run_step(run, name, label, states, kinds):
         if error.traceback:
             print(error.traceback, file=sys.stderr)
         kept = "" if error.bad_input else f" (as far as it came: {run.relative(run.failed(name))})"
-        print(f"tle_utils: {name}, {error}{kept}", file=sys.stderr, flush=True)
+        _complain(f"{name}, {error}{kept}")
         kinds.add(2 if error.bad_input else 1)
         return "failed"
     return "done"
 
 
-def _exit_status(states, kinds):
-    if "interrupted" in states.values():
-        return 130
-    if not kinds:
-        return 0
-    counts = {state: list(states.values()).count(state) for state in ("failed", "not run")}
-    print(f"tle_utils: {counts['failed']} failed, {counts['not run']} not run of {len(states)}", file=sys.stderr)
-    return min(kinds)
-
-
-def _left_out(run):
-    """Name the participants that notebooks left out; exit status 3 if there are any, else 0."""
-    lines = left_out(run.folder / name for name in run.steps)
-    for line in lines:
-        print(f"tle_utils: {line}", file=sys.stderr)
-    if lines:
-        print(f"tle_utils: {len(lines)} participants failed and were left out; the others went on", file=sys.stderr)
-    return 3 if lines else 0
-
-
 def status_lines(profile, cohort, settings=()):
-    """State of every notebook as lines of a table.
-
-    Parameters
-    ----------
-    profile, cohort, settings
-        See `tle_utils.book.parameters.resolve`.
-
-    Returns
-    -------
-    list of str
-        Notebook, when it finished, how long it took, and whether it is up to date or why not.
-    """
+    """Lines (list of str) of a table: every notebook, when it finished, how long it took, up to date or why not."""
     run = Run(profile, cohort, settings)
     lines, stale = [f"{'notebook':28}{'finished':27}{'took':>9}  state"], set()
     for name, step in run.steps.items():
         record, reasons = run.record(name), run.reasons(name)
-        waits = [need for need in step.needs if need in stale]
-        if waits:
-            reasons.append(f"{waits[0]} runs first")
+        reasons += [f"{need} runs first" for need in step.needs if need in stale][:1]
         if reasons:
             stale.add(name)
         more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""

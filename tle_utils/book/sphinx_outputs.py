@@ -5,8 +5,6 @@ This extension turns the JSON into a placeholder that `tleplot.js` draws; `tleta
 The scripts and MathJax are copied from the installed packages to `_static`, once for all pages.
 """
 
-from __future__ import annotations
-
 import base64
 import importlib.util
 import io
@@ -27,7 +25,8 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 
 MIME = "application/vnd.plotly.v1+json"
 PLACEHOLDER = 'class="tle-plot"'
-SCRIPTS = {"": ("tleprint.js",), PLACEHOLDER: ("plotly.min.js", "tleplot.js"), 'class="dataframe': ("tletables.js",)}
+PLOTLY = "plotly.min.js"
+SCRIPTS = {"": ["tleprint.js"], PLACEHOLDER: [PLOTLY, "tleplot.js"], 'class="dataframe': ["tletables.js"]}
 DEFAULT_HEIGHT = 450
 SCREEN_DPI = 96
 LARGE_PICTURE = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]{500000,})")
@@ -48,34 +47,21 @@ def _label(layout):
     return re.sub(r"\s*<[^>]*>\s*", " ", words).strip()
 
 
-def plot_html(figure):
-    """Placeholder of one plotly figure.
+def _plot_node(figure):
+    """Placeholder of a plotly figure (JSON as dict or str): a box of its height in pixels, the JSON in an inert script.
 
-    Parameters
-    ----------
-    figure : dict or str
-        The figure as plotly JSON: `data`, `layout` and, if any, `config` and `frames`.
-        `layout.meta.alt` describes the figure to readers who cannot see it; without it its titles do.
-
-    Returns
-    -------
-    str
-        A `div` with a height in pixels and the JSON in an inert script element.
+    `layout.meta.alt` describes the figure to readers who cannot see it; without it its titles do.
     """
-    if isinstance(figure, str):
-        figure = json.loads(figure)
+    figure = json.loads(figure) if isinstance(figure, str) else figure
     layout = figure.get("layout") or {}
     payload = json.dumps(figure, separators=(",", ":")).replace("<", "\\u003c")
     height = layout.get("height") or DEFAULT_HEIGHT
-    return (
+    text = (
         f'<div {PLACEHOLDER} role="figure" aria-label="{escape(_label(layout))}" style="min-height:{height}px">'
         f'<script type="application/json">{payload}</script>'
         "<noscript>This figure is drawn by JavaScript, which is switched off here.</noscript></div>"
     )
-
-
-def _plot_node(figure):
-    return nodes.raw(text=plot_html(figure), format="html", classes=["output", "tle-output"])
+    return nodes.raw(text=text, format="html", classes=["output", "tle-output"])
 
 
 class PlotlyMime:
@@ -134,14 +120,12 @@ def _package_folder(name):
 def _copy_scripts(app):
     if app.builder.format != "html":
         return
-    static = Path(app.outdir) / "_static"
-    sources = {
-        "plotly.min.js": _package_folder("plotly") / "package_data" / "plotly.min.js",
-        **{name: Path(__file__).with_name(name) for name in ("tleprint.js", "tleplot.js", "tletables.js")},
-        app.config.mathjax_path: _package_folder("sphinx-mathjax-offline") / "static" / app.config.mathjax_path,
-    }
+    mathjax, own = app.config.mathjax_path, [name for names in SCRIPTS.values() for name in names if name != PLOTLY]
+    sources = {name: Path(__file__).with_name(name) for name in own}
+    sources[PLOTLY] = _package_folder("plotly") / "package_data" / PLOTLY
+    sources[mathjax] = _package_folder("sphinx-mathjax-offline") / "static" / mathjax
     for name, source in sources.items():
-        target = static / name
+        target = Path(app.outdir) / "_static" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
 
@@ -174,10 +158,8 @@ def _smaller(match):
 def _finish_page(app, pagename, templatename, context, doctree):
     body = context.get("body", "")
     if "<iframe" in body:
-        body = LARGE_PICTURE.sub(_smaller, REMOTE_ICON.sub(BOTH_THEMES, body)).replace(
-            "<iframe srcdoc", '<iframe title="Interactive brain view" srcdoc'
-        )
-        context["body"] = body
+        body = LARGE_PICTURE.sub(_smaller, REMOTE_ICON.sub(BOTH_THEMES, body))
+        body = context["body"] = body.replace("<iframe srcdoc", '<iframe title="Interactive brain view" srcdoc')
     for mark, names in SCRIPTS.items():
         for name in names if mark in body else ():
             app.add_js_file(name, loading_method="defer")

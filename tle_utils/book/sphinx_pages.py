@@ -6,7 +6,6 @@
 - Buttons to the sources appear as soon as ``_config.yml`` names a repository.
 """
 
-import datetime
 import importlib
 import inspect
 import json
@@ -17,9 +16,11 @@ from pathlib import Path
 from docutils import nodes
 from sphinx.transforms import SphinxTransform
 
+from tle_utils.base.text import amount, clock, markdown_table
+from tle_utils.cohorts.download import published_files
 from tle_utils.cohorts.manifest import load_manifest
 from tle_utils.evaluation import published
-from tle_utils.models import networks, training
+from tle_utils.models import settings
 
 API_FOLDER = "reference"
 CHAPTER = re.compile(r"\d\d_")
@@ -30,6 +31,7 @@ LAUNCHERS = {
     "notebook_interface": "jupyterlab",
 }
 MADE_BY_THE_RUN = "run_card"
+EXAMPLE = {"participants": 1000, "folds": 10}  # for whom the table of costs is worked out
 
 
 def _published():
@@ -45,76 +47,51 @@ def _published():
 
 
 def _networks():
-    """Parameters of the paper's networks: ``theirs`` as printed, ``ours`` as counted on the built network."""
+    """Parameters of the paper's networks: ``theirs`` as printed, ``ours`` as counted from the network's plan."""
     return {
         name: {
-            "theirs": networks.published_counts(name),
-            "ours": networks.parameter_counts(networks.build(name, n_classes)),
+            "theirs": settings.published_counts(name),
+            "ours": settings.parameter_counts_of(name, settings.NETWORKS[name]["n_classes"]),
         }
-        for name, n_classes in (("figure_2", 2), ("figure_9", 3))
+        for name in ("figure_2", "figure_9")
     }
 
 
-def _size(entry, manifest):
-    """Participants of a cohort in words, as far as the manifest knows them without the data."""
+def _size_and_way(cohort):
+    """How many participants a cohort has, as far as that is known without the data, and how to get their scans."""
+    entry = cohort.entry
     if entry.kind == "openneuro":
-        rows = [line.split("\t") for line in (manifest.root / entry.files).read_text(encoding="utf-8").splitlines()[1:]]
-        scans = sum(row[0].endswith((".nii", ".nii.gz")) for row in rows)
-        return f"{scans} scans, {sum(int(row[1]) for row in rows) / 1e9:.1f} GB"
-    if entry.kind == "phantom":
-        return f"{entry.n_control} control, {entry.n_left} left, {entry.n_right} right"
-    if entry.kind == "planted":
-        return f"{entry.n_left} left, {entry.n_right} right, the others control"
-    return str(entry.n) if entry.kind == "phantom_t1w" else "as many as the folder holds"
-
-
-def _way(name, entry):
-    """How to get the scans of a cohort."""
-    if entry.kind == "openneuro":
+        files = published_files(cohort)
+        scans = sum(path.endswith((".nii", ".nii.gz")) for path in files)
         tables = f"; {entry.table_from}" if entry.table_from else ""
-        return f"`python -m tle_utils fetch {name}`{tables}"
-    if entry.kind.startswith("phantom"):
-        return "made on the spot"
-    return f"made from `{entry.base}`" if entry.kind == "planted" else f"put it at `{entry.path}`"
-
-
-def markdown_table(header, rows):
-    """A Markdown table (str) of text cells; line ends and column marks inside a cell are made harmless."""
-
-    def line(cells):
-        return "| " + " | ".join(" ".join(str(cell).split()).replace("|", "\\|") for cell in cells) + " |"
-
-    return "\n".join([line(header), line(["---"] * len(header)), *map(line, rows)])
+        size = amount(sum(file.size for file in files.values()))
+        return f"{scans} scans, {size}", f"`python -m tle_utils fetch {cohort.name}`{tables}"
+    if entry.kind == "phantom":
+        return f"{entry.n_control} control, {entry.n_left} left, {entry.n_right} right", "made on the spot"
+    if entry.kind == "phantom_t1w":
+        return str(entry.n), "made on the spot"
+    if entry.kind == "planted":
+        return f"{entry.n_left} left, {entry.n_right} right, the others control", f"made from `{entry.base}`"
+    return "as many as the folder holds", f"put it at `{entry.path}`"
 
 
 def cohort_table(manifest):
-    """Every cohort of the manifest as a Markdown table.
-
-    Parameters
-    ----------
-    manifest : tle_utils.cohorts.manifest.Manifest
-        From `tle_utils.cohorts.manifest.load_manifest`.
-
-    Returns
-    -------
-    str
-        Name, what it is and its source, participants or scans, licence and how to get it.
-    """
-    rows = [
-        (f"`{name}`", f"{entry.what} ({entry.source})", _size(entry, manifest), entry.licence, _way(name, entry))
-        for name, entry in manifest.cohorts.items()
-    ]
+    """Every cohort of the manifest as a Markdown table (str): what it is, its size and licence, how to get it."""
+    rows = []
+    for name, entry in manifest.cohorts.items():
+        size, way = _size_and_way(manifest.cohort(name))
+        rows.append((f"`{name}`", f"{entry.what} ({entry.source})", size, entry.licence, way))
     return markdown_table(["name", "what", "size", "licence", "how to get it"], rows)
 
 
 def preset_table():
-    """Training settings of every preset and network as a Markdown table (str), a row a setting."""
+    """Training settings of every preset and network as a Markdown table (str), a row per setting."""
     chosen = {
-        f"`{name}`, {title}": training.preset(name, network, max_epochs=1, classes=("control", "left", "right"))
-        for name in training.PRESETS
+        f"`{name}`, {title}": settings.preset(name, network, max_epochs=1, classes=("control", "left", "right"))
+        for name in settings.PRESETS
         for network, title in (("figure_2", "Figure 2"), ("figure_9", "Figure 9"))
     }
-    settings = {title: preset.model_dump(exclude={"network", "max_epochs"}) for title, preset in chosen.items()}
+    values = {title: preset.model_dump(exclude={"network", "max_epochs"}) for title, preset in chosen.items()}
     words = {True: "yes", False: "no", None: "all 1"}
 
     def word(value):
@@ -122,54 +99,29 @@ def preset_table():
             return ", ".join(f"{name} {weight:g}" for name, weight in value.items())
         return words[value] if value is None or isinstance(value, bool) else f"{value}"
 
-    names = next(iter(settings.values()))
-    rows = [[f"`{name}`", *(word(values[name]) for values in settings.values())] for name in names]
-    return markdown_table(["setting", *settings], rows)
-
-
-def clock(seconds):
-    """Seconds as text, ``0:01:07``; a dash where they are not known."""
-    return "–" if seconds is None else str(datetime.timedelta(seconds=round(seconds)))
-
-
-EXAMPLE = {"participants": 1000, "folds": 10}  # for whom the table of costs is worked out
+    names = next(iter(values.values()))
+    rows = [[f"`{name}`", *(word(column[name]) for column in values.values())] for name in names]
+    return markdown_table(["setting", *values], rows)
 
 
 def _costs(card):
-    """What each notebook took, a participant (and fold, where it has folds), and what that means for another cohort."""
+    """Core time of each notebook per participant (and fold, where it has folds), and what that means for a cohort."""
     n, rows = card.get("participants"), []
     for name, entry in card["notebooks"].items():
         parameters = entry.get("parameters", {})
-        if entry["seconds"] is None or not n or parameters.get("limit") is None and "n_splits" not in parameters:
+        folded = "n_splits" in parameters
+        if entry["seconds"] is None or not n or not folded and parameters.get("limit") is None:
             continue
         folds = parameters.get("n_splits", 1) * parameters.get("n_repeats", 1)
-        core_seconds = entry["seconds"] * parameters.get("workers", 1)
-        each = core_seconds / (n * folds)
-        asked = EXAMPLE["participants"] * (EXAMPLE["folds"] if "n_splits" in parameters else 1)
-        unit = "participant and fold" if "n_splits" in parameters else "participant"
-        rows.append((f"`{name}`", f"{each:.2f} s a {unit}", f"{each * asked / 3600:.1f} h"))
-    header = [
-        "notebook",
-        f"core time (n = {n})",
-        f"core time for {EXAMPLE['participants']} participants, {EXAMPLE['folds']} folds",
-    ]
-    return markdown_table(header, rows)
+        each = entry["seconds"] * parameters.get("workers", 1) / (n * folds)
+        hours = each * EXAMPLE["participants"] * (EXAMPLE["folds"] if folded else 1) / 3600
+        rows.append((f"`{name}`", f"{each:.2f} s per participant{' and fold' * folded}", f"{hours:.1f} h"))
+    example = f"core time for {EXAMPLE['participants']} participants, {EXAMPLE['folds']} folds"
+    return markdown_table(["notebook", f"core time (n = {n})", example], rows)
 
 
 def run_facts(card):
-    """What the pages say of the run.
-
-    Parameters
-    ----------
-    card : dict
-        Of ``run.json``.
-
-    Returns
-    -------
-    dict
-        ``profile`` and ``cohort`` (Markdown), ``seed``, ``commit``, ``date``, ``computer``, ``total`` (h:mm:ss),
-        ``times`` and ``costs`` (Markdown tables with a row a notebook), ``memory`` and ``disk`` (GB, as text).
-    """
+    """What the pages say of the run: texts, of which ``times`` and ``costs`` are tables with a row per notebook."""
     seconds = {name: entry["seconds"] for name, entry in card["notebooks"].items()}
     known = sum(value for value in seconds.values() if value is not None)
     rows = [*((f"`{name}`", clock(value)) for name, value in seconds.items()), ("all", clock(known))]
@@ -189,19 +141,7 @@ def run_facts(card):
 
 
 def facts(source):
-    """Names that pages can quote in double braces.
-
-    Parameters
-    ----------
-    source : path-like
-        Folder of the pages, with the ``run.json`` that `tle_utils.book.build.stage` puts there.
-
-    Returns
-    -------
-    dict
-        ``published`` (by entry of ``published.yaml``), ``networks``, ``cohort_table``, ``preset_table`` and ``run``
-        (see `run_facts`).
-    """
+    """Names that pages can quote in double braces (dict), from the package and the ``run.json`` beside the pages."""
     card = json.loads((Path(source) / "run.json").read_text(encoding="utf-8"))
     return {
         "published": _published(),
@@ -223,13 +163,12 @@ class FigureAnchors(SphinxTransform):
             return
         for section in self.document.findall(nodes.section):
             for number in PAPER_FIGURE.findall(section.next_node(nodes.title).astext()):
-                name = f"{self.env.docname}-figure-{number}"
+                name, anchor = f"{self.env.docname}-figure-{number}", f"paper-figure-{number}"
                 if name not in self.document.nameids:
                     section["names"].append(name)
-                    section["ids"].append(f"paper-figure-{number}")
-                    self.document.nameids[name] = f"paper-figure-{number}"
-                    self.document.nametypes[name] = True
-                    self.document.ids[f"paper-figure-{number}"] = section
+                    section["ids"].append(anchor)
+                    self.document.nameids[name], self.document.nametypes[name] = anchor, True
+                    self.document.ids[anchor] = section
 
 
 def _list_modules(app, docname, source):

@@ -1,7 +1,12 @@
 import json
+import subprocess
+import sys
 
 import nbformat
 import pytest
+from markdown_it import MarkdownIt
+from mdit_py_plugins.dollarmath import dollarmath_plugin
+from mdit_py_plugins.substitution import substitution_plugin
 
 from tle_utils.__main__ import main
 from tle_utils.book.build import run_card, stage
@@ -18,7 +23,7 @@ CARD = {
             "seconds": 3.0,
             "finished": "2026-01-01",
             "outputs_sha256": "11",
-            "parameters": {"seed": 0, "site": "a|b & $c$"},
+            "parameters": {"seed": 0, "site": "a|b & $c$ {{ d }}"},
         }
     },
 }
@@ -79,7 +84,18 @@ def test_stage_takes_pages_the_run_card_and_notebooks_without_their_progress(pro
     assert [output.text for output in cell.outputs] == ["".join(lines[1:])]
 
 
-def test_run_card_escapes_what_it_shows():
-    page = run_card(CARD)
+def test_run_card_shows_every_value_letter_by_letter():
+    reader = MarkdownIt("commonmark").enable("table").use(dollarmath_plugin).use(substitution_plugin)
+    page = reader.render(run_card(CARD))
     assert "&lt;script&gt;" in page and "<script>" not in page
-    assert "a|b &amp; $c$" in page and "2026-01-01" in page
+    assert "a|b &amp; $c$ {{ d }}" in page and "<td>2026-01-01</td>" in page and "<td>outputs_sha256" not in page
+
+
+def test_the_books_extensions_load_no_network():
+    """A build takes seconds longer with TensorFlow; the pages need counts and settings only."""
+    code = (
+        "import sys; from tle_utils.book import sphinx_outputs, sphinx_pages;"
+        "sphinx_pages.preset_table(); print(sphinx_pages._networks()['figure_9']['ours'], 'tensorflow' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert found == "{'total': 20891, 'trainable': 20667} False\n"
