@@ -2,8 +2,8 @@
 
 Throughout this door `predictions` are out-of-fold predictions (`models.predictions`), `results` come from
 `model_tests.results_table` (one row per model, a value with the ends of its 95 % interval in ``<value>_low`` and
-``<value>_high``, ``n`` participants) and `y_mm` is the MNI y coordinate of a slice in mm. Figures of numbers are those
-of plotly, pictures of brains those of matplotlib. Left is the participant's left.
+``<value>_high``, ``n`` participants), `y_mm` is the MNI y coordinate of a slice in mm and `seed` that of a bootstrap.
+Figures of numbers are those of plotly, pictures of brains those of matplotlib. Left is the participant's left.
 """
 
 import lazy_loader

@@ -119,8 +119,8 @@ def condition_points(table, row, condition, value="lateralization_accuracy", cha
         figure.add_vline(x=chance, line=DOTTED, annotation_text="chance")
     label = value.replace("_", " ").capitalize()
     figure.update_xaxes(title_text=f"{label} (95 % interval)", range=[-0.02, 1.02])
-    ticks = {"tickvals": list(place.values()), "ticktext": wrapped(place)}
-    figure.update_yaxes(automargin=True, range=[-0.6, len(names) - 0.4], **ticks)
+    span = [-0.6, len(names) - 0.4]
+    figure.update_yaxes(automargin=True, range=span, tickvals=list(place.values()), ticktext=wrapped(place))
     return figure.update_layout(height=170 + 56 * len(names), meta={"alt": f"{label} of {', '.join(names)}"})
 
 
@@ -132,9 +132,9 @@ def signature_figure(found):
     found : pandas.DataFrame
         From `sites.signature`.
     """
-    ends = {"ci_low": "share of the true class_low", "ci_high": "share of the true class_high"}
-    shares = found.rename(columns={"share": "share of the true class", **ends})
-    figure = condition_points(shares, "table", "what", "share of the true class", chance=None)
+    label = "share of the true class"
+    shares = found.rename(columns={"share": label, "ci_low": f"{label}_low", "ci_high": f"{label}_high"})
+    figure = condition_points(shares, "table", "what", label, chance=None)
     for trace in figure.data:
         colour, symbol = BATCH_MARKS[trace.name]
         trace.marker = {"size": 10, "color": colour, "symbol": symbol, "line": {"width": 2, "color": colour}}
@@ -159,8 +159,8 @@ def set_answers(summary):
     figure.update_xaxes(title_text="Share of participants", tickformat=".0%", range=[0, 1])
     figure.update_yaxes(automargin=True, autorange="reversed")
     meta = {"alt": f"Answers of prediction sets with a stated coverage of {summary['stated'].iloc[0]:.0%}"}
-    figure.update_layout(barmode="stack", legend_traceorder="normal")
-    return figure.update_layout(height=200 + 42 * len(summary), margin_t=110, meta=meta)
+    layout = {"barmode": "stack", "legend_traceorder": "normal", "margin_t": 110}
+    return figure.update_layout(height=200 + 42 * len(summary), meta=meta, **layout)
 
 
 def coverage_figure(curve):

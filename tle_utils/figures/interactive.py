@@ -109,12 +109,8 @@ def side_roc(predictions, results, models, seed=0):
     ----------
     predictions : pandas.DataFrame
         Of several models; test rows of true left and right patients are used.
-    results : pandas.DataFrame
-        From `model_tests.results_table`, for the areas in the legend.
     models : sequence of str
         Models to draw, as far as they are in the predictions; five at most.
-    seed : int
-        Of the bootstrap.
     """
     figure, areas = go.Figure(), results.set_index("model")["auc_left_right"]
     rows = predictions[predictions["group"].isin(["left", "right"])]
@@ -200,8 +196,6 @@ def threshold_explorer(predictions, positive, seed=0):
         Of one model of two classes; its test rows are used.
     positive : str
         Positive class.
-    seed : int
-        Of the bootstrap.
 
     Raises
     ------

@@ -122,8 +122,8 @@ def accuracy_boxes(predictions):
         part = scores[scores["split"] == split]
         figure.add_trace(_box(part, "accuracy", split, x=part["model"], name=split))
     largest = predictions["group"].value_counts(normalize=True).max()
-    words = {"annotation_text": "always the largest class", "annotation_position": "bottom left"}
-    figure.add_hline(y=largest, line=DOTTED, **words)
+    words = "always the largest class"
+    figure.add_hline(largest, line=DOTTED, annotation_text=words, annotation_position="bottom left")
     figure.update_yaxes(title_text="Accuracy in a fold", range=[-0.03, 1.03])
     return figure.update_layout(height=440, boxmode="group")
 

@@ -222,6 +222,5 @@ def download_link(path, label):
     """A link (HTML) that holds a small file itself, so that it works in the built book and without a network."""
     path = Path(path)
     content = base64.b64encode(path.read_bytes()).decode()
-    name = html.escape(path.name)
     kind = "application/gzip" if path.suffix == ".gz" else mimetypes.guess_type(path.name)[0]
-    return f'<a download="{name}" href="data:{kind};base64,{content}">{html.escape(label)}</a>'
+    return f'<a download="{html.escape(path.name)}" href="data:{kind};base64,{content}">{html.escape(label)}</a>'
