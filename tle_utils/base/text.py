@@ -17,16 +17,17 @@ def amount(number, unit="B"):
     return f"{number / 1e3:.1f} k{unit}"
 
 
-def plain(value):
-    """Anything as Markdown that shows it letter by letter (str); nothing for None."""
-    return "" if value is None else re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", str(value))
+def literal(value):
+    """Anything as Markdown that shows it letter by letter, as code (str); nothing for None."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", str(value))), default=0))
+    return "" if value is None else f"{fence} {value} {fence}"
 
 
 def markdown_table(header, rows):
     """Table in Markdown (str) from the names of its columns and an iterable of rows.
 
-    Cells are Markdown or anything with a text; see `plain` for what is not to be read as Markdown. Line ends and column
-    marks inside a cell do no harm.
+    Cells are Markdown or anything with a text; see `literal` for what is not to be read as Markdown. Line ends and
+    column marks inside a cell do no harm.
     """
 
     def line(cells):

@@ -13,7 +13,7 @@ from tle_utils.base.errors import TLEError
 from tle_utils.base.files import write_json, write_text
 from tle_utils.base.parallel import ON_THE_WAY
 from tle_utils.base.project import project_root
-from tle_utils.base.text import markdown_table, plain
+from tle_utils.base.text import literal, markdown_table
 from tle_utils.book.run import Run
 
 RUN_CARD = "run_card"
@@ -40,7 +40,7 @@ def run_card(card):
     """Page (MyST Markdown) that tells how the results of the book were made; every value is shown letter by letter."""
 
     def table(header, rows):
-        return markdown_table(header, [[plain(cell) for cell in row] for row in rows])
+        return markdown_table(header, [[literal(cell) for cell in row] for row in rows])
 
     facts = {key: value for key, value in card.items() if not isinstance(value, dict)}
     facts |= {key: f"{facts[key]:.2f} GB" for key in ("memory", "disk") if key in facts}

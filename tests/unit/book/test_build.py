@@ -23,7 +23,7 @@ CARD = {
             "seconds": 3.0,
             "finished": "2026-01-01",
             "outputs_sha256": "11",
-            "parameters": {"seed": 0, "site": "a|b & $c$ {{ d }}"},
+            "parameters": {"seed": 0, "site": "a|b & $c$ {{ d }} `e`"},
         }
     },
 }
@@ -88,7 +88,7 @@ def test_run_card_shows_every_value_letter_by_letter():
     reader = MarkdownIt("commonmark").enable("table").use(dollarmath_plugin).use(substitution_plugin)
     page = reader.render(run_card(CARD))
     assert "&lt;script&gt;" in page and "<script>" not in page
-    assert "a|b &amp; $c$ {{ d }}" in page and "<td>2026-01-01</td>" in page and "<td>outputs_sha256" not in page
+    assert "<code>&quot;a|b &amp; $c$ {{ d }} `e`&quot;</code>" in page and "<code>2026-01-01</code>" in page
 
 
 def test_the_books_extensions_load_no_network():
