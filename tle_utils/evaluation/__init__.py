@@ -1,11 +1,24 @@
-"""How good, how sure, where it fails: metrics, tests, calibration, sets of answers, model choice, other cohorts."""
+"""How good, how sure, where it fails: metrics, tests, calibration, sets of answers, model choice, other cohorts.
+
+Throughout this door:
+
+- ``predictions`` : table of `tle_utils.models.predictions` (pandas.DataFrame), of one model or of many; a ``table`` is
+  one of a single model, and ``rows`` are some of its rows, already checked. Test rows are judged.
+- ``participants`` : pandas.DataFrame, one row per participant, with ``participant_id`` and ``group`` (true class).
+  ``groups`` is that column: sequence of str, ``control``, ``left`` and ``right``.
+- ``folds`` : list of `tle_utils.models.crossval.Fold`, positions in ``participants``.
+- ``volumes`` : pandas.DataFrame from `regions.read_regional_volumes`, columns (region, hemisphere), ml.
+- ``y_mm`` : sequence of int, MNI y coordinates of coronal slices in mm.
+- ``seed`` : int; with the same seed all draws (bootstrap, folds, sites, labels) are the same.
+- ``workers`` : int, processes side by side; no result depends on it.
+- ``ci_low``, ``ci_high`` : ends of a 95 % interval that counts participants, not rows. Repeats are averaged.
+"""
 
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "batches": ["batch_verdict", "predict_batches", "signature"],
         "calibration": [
             "brier",
             "calibration_table",
@@ -15,8 +28,17 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "reliability_table",
         ],
         "conformal": ["coverage_curve", "least_participants", "prediction_sets", "sides_only", "summarise_sets"],
-        "generalisation": ["other_cohorts", "predict_other_cohort", "read_cohort", "second_phantom"],
-        "metrics": ["binary_metrics", "fold_metrics", "multiclass_metrics"],
+        "generalisation": [
+            "NetTraining",
+            "ends_text",
+            "learning_curve",
+            "noise_curve",
+            "other_cohorts",
+            "predict_other_cohort",
+            "read_cohort",
+            "second_phantom",
+        ],
+        "metrics": ["fold_metrics", "model_metrics"],
         "model_choice": ["AS_TRAINED", "UNTRAINED", "choose_model", "folds_of", "gather", "on_validation"],
         "model_tests": ["compare_models", "corrected_ttest", "gap_closed", "pairwise", "results_table", "subgroups"],
         "phantom_targets": ["against_targets", "draw_cohort", "example_slices", "measure_cohorts", "realised_effects"],
@@ -28,8 +50,17 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "published_table",
             "split_accuracy",
         ],
-        "robustness": ["ends_text", "learning_curve", "noise_curve"],
-        "sites": ["NO_SITE_EFFECT", "deal_sites", "plant_sites", "site_factors", "site_scenarios", "sites_left_out"],
+        "sites": [
+            "NO_SITE_EFFECT",
+            "batch_verdict",
+            "deal_sites",
+            "plant_sites",
+            "predict_batches",
+            "signature",
+            "site_factors",
+            "site_scenarios",
+            "sites_left_out",
+        ],
         "slice_leakage": ["demonstrate_leakage", "small_slices"],
     },
 )

@@ -8,61 +8,18 @@ from sklearn.metrics import brier_score_loss
 
 from tle_utils.base.errors import TLEError
 from tle_utils.base.statistics import wilson_interval
-from tle_utils.evaluation.metrics import _check_positive, _measures, _probabilities
+from tle_utils.evaluation.metrics import of_true_class, probabilities
 from tle_utils.models.predictions import KEYS, LEAST_PROBABILITY, classes_of, select_rows, validate_predictions
 
-RANGE = (0.05, 20.0)
+RANGE = (0.05, 20.0)  # of temperatures
 
 
 def scaled(p, temperature):
-    """Probabilities raised to the power 1 / temperature and scaled to sum to one.
+    """Probabilities (classes along the last axis) to the power 1 / temperature, scaled to sum to one.
 
-    Parameters
-    ----------
-    p : numpy.ndarray
-        Probabilities, classes along the last axis.
-    temperature : float
-        Above 1: less sure than before; below 1: surer. The order of the classes stays.
-
-    Returns
-    -------
-    numpy.ndarray
-        Same shape.
+    A temperature above 1 makes them less sure, one below 1 surer. The order of the classes stays.
     """
     return softmax(np.log(np.maximum(p, LEAST_PROBABILITY)) / temperature, axis=-1)
-
-
-def fit_temperature(p, groups, classes):
-    """Temperature with which the probabilities of the true classes are greatest (least cross-entropy).
-
-    Parameters
-    ----------
-    p : numpy.ndarray
-        Probabilities of participants that the model did not learn from, shape (n, classes).
-    groups : sequence of str
-        Their true classes.
-    classes : sequence of str
-        Classes in the order of the columns.
-
-    Returns
-    -------
-    float
-        Temperature, from 0.05 to 20.
-
-    Raises
-    ------
-    TLEError
-        When there is no participant.
-    """
-    if not len(p):
-        raise TLEError("recalibration: no validation participant: keep validation rows in the predictions")
-    truth = np.array([list(classes).index(group) for group in groups])
-
-    def loss(log_temperature):
-        p_scaled = scaled(p, np.exp(log_temperature))
-        return -np.log(np.maximum(p_scaled[np.arange(len(truth)), truth], LEAST_PROBABILITY)).mean()
-
-    return float(np.exp(minimize_scalar(loss, bounds=np.log(RANGE), method="bounded").x))
 
 
 def geometric_mean(parts):
@@ -80,13 +37,32 @@ def geometric_mean(parts):
     return softmax(sum(np.log(np.maximum(part, LEAST_PROBABILITY)) for part in parts) / len(parts), axis=-1)
 
 
-def recalibrated(predictions):
-    """Predictions after temperature scaling, one temperature a model, repeat and fold, from its validation rows.
+def fit_temperature(rows):
+    """Temperature (float, 0.05 to 20) with which the probabilities of the true classes are greatest.
 
     Parameters
     ----------
-    predictions : pandas.DataFrame
-        Table of `tle_utils.models.predictions`, of one model or many, with validation rows.
+    rows : pandas.DataFrame
+        Predictions of participants that the model did not learn from; the cross-entropy of these is least.
+
+    Raises
+    ------
+    TLEError
+        When there is no row.
+    """
+    if rows.empty:
+        raise TLEError("recalibration: no validation participant: keep validation rows in the predictions")
+    p = probabilities(rows)
+
+    def loss(log_temperature):
+        of_truth = of_true_class(scaled(p, np.exp(log_temperature)), rows)
+        return -np.log(np.maximum(of_truth, LEAST_PROBABILITY)).mean()
+
+    return float(np.exp(minimize_scalar(loss, bounds=np.log(RANGE), method="bounded").x))
+
+
+def recalibrated(predictions):
+    """Predictions after temperature scaling, one temperature per model, repeat and fold, from its validation rows.
 
     Returns
     -------
@@ -100,10 +76,8 @@ def recalibrated(predictions):
     """
     out = validate_predictions(predictions)
     for _, rows in out.groupby(KEYS[:3], sort=False):
-        classes = classes_of(rows)
-        columns = [f"p_{name}" for name in classes]
-        held = rows[rows["split"] == "validation"]
-        temperature = fit_temperature(held[columns].to_numpy(), held["group"], classes)
+        temperature = fit_temperature(rows[rows["split"] == "validation"])
+        columns = [f"p_{name}" for name in classes_of(rows)]
         out.loc[rows.index, columns] = scaled(rows[columns].to_numpy(), temperature)
     return out
 
@@ -126,7 +100,7 @@ def fused(tables, label):
     keys = ["repeat", "fold", "split", "participant_id"]
     checked = [validate_predictions(table).set_index(keys) for table in tables]
     rows = checked[0].loc[checked[0].index[np.all([checked[0].index.isin(t.index) for t in checked], axis=0)]].copy()
-    classes = classes_of(rows.reset_index())
+    classes = classes_of(rows)
     columns = [f"p_{name}" for name in classes]
     rows[columns] = geometric_mean([table.loc[rows.index, columns].to_numpy() for table in checked])
     rows["predicted"] = np.array(classes)[rows[columns].to_numpy().argmax(axis=1)]
@@ -142,56 +116,41 @@ def brier(table):
         Two classes: mean squared error of one probability, 0 to 1. Three: summed over the classes, 0 to 2.
     """
     rows = select_rows(table)
-    classes = classes_of(rows)
-    return float(brier_score_loss(rows["group"], _normalised(rows, classes), labels=classes))
+    return float(brier_score_loss(rows["group"], probabilities(rows, normalised=True), labels=classes_of(rows)))
 
 
-def _normalised(rows, classes):
-    p = _probabilities(rows, classes)
-    return p / p.sum(axis=1, keepdims=True)
-
-
-def equal_bins(score, bins):
+def _equal_bins(score, bins):
     """Number of the bin of each score (array of int); bins hold about equally many, equal scores stay in one."""
     return np.searchsorted(np.unique(np.quantile(score, np.arange(1, bins) / bins)), score)
 
 
-def reliability_table(table, positive=None, bins=10):
-    """Predicted against observed frequency in bins that hold about equally many rows.
+def reliability_table(table, bins=10):
+    """Predicted against observed frequency of the most probable class, in bins that hold about equally many test rows.
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        Predictions of one model; its test rows are used.
-    positive : str, optional
-        Class whose probability is judged; by default the probability of the most probable class is.
     bins : int
         Number of bins; equal probabilities stay in one bin, so there may be fewer.
 
     Returns
     -------
     pandas.DataFrame
-        One row a bin: ``n``, ``predicted`` (mean probability), ``observed`` (frequency), ``ci_low``, ``ci_high``
+        One row per bin: ``n``, ``predicted`` (mean probability), ``observed`` (frequency), ``ci_low``, ``ci_high``
         (Wilson).
     """
     rows = select_rows(table)
-    classes = classes_of(rows)
-    _check_positive(positive, classes)
-    p = _normalised(rows, classes)
-    if positive is None:
-        score, event = p.max(axis=1), np.array(classes)[p.argmax(axis=1)] == rows["group"].to_numpy(str)
-    else:
-        _, score, event, _ = _measures(rows, classes, positive)["auc"]
-    part = pd.DataFrame({"bin": equal_bins(score, bins), "score": score, "event": event}).groupby("bin")
-    out = part.agg(n=("event", "size"), predicted=("score", "mean"), observed=("event", "mean")).reset_index(drop=True)
+    p = probabilities(rows, normalised=True)
+    score, correct = p.max(axis=1), np.array(classes_of(rows))[p.argmax(axis=1)] == rows["group"].to_numpy(str)
+    part = pd.DataFrame({"score": score, "correct": correct}).groupby(_equal_bins(score, bins))
+    out = part.agg(n=("correct", "size"), predicted=("score", "mean"), observed=("correct", "mean"))
     ends = [wilson_interval(observed * n, n) for n, observed in zip(out["n"], out["observed"], strict=True)]
     out[["ci_low", "ci_high"]] = ends
-    return out
+    return out.reset_index(drop=True)
 
 
-def expected_calibration_error(table, positive=None, bins=10):
+def expected_calibration_error(table, bins=10):
     """Mean distance of predicted from observed frequency over the rows of `reliability_table`, weighted by ``n``."""
-    found = reliability_table(table, positive, bins)
+    found = reliability_table(table, bins)
     return float(np.average((found["predicted"] - found["observed"]).abs(), weights=found["n"]))
 
 
@@ -201,41 +160,30 @@ def calibration_table(before, after, bins=10, seed=0):
     Parameters
     ----------
     before, after : pandas.DataFrame
-        Predictions, and those of `tle_utils.evaluation.calibration.recalibrated`.
+        Predictions, and those of `recalibrated`.
     bins : int
-        As in `tle_utils.evaluation.calibration.reliability_table`.
-    seed : int
-        Seed of the simulated outcomes.
+        As in `reliability_table`.
 
     Returns
     -------
     pandas.DataFrame
-        One row a model: ``n`` (participants), ``ece_before``, ``ece_after`` (expected calibration error),
+        One row per model: ``n`` (participants), ``ece_before``, ``ece_after`` (expected calibration error),
         ``ece_if_true`` (what the recalibrated probabilities would show with as many participants if every one of them
         were true: bins of few people are never exact), ``brier_before``, ``brier_after``.
     """
     out = []
     for model, rows in after[after["split"] == "test"].groupby("model", sort=False):
         old = before[before["model"] == model]
-        out.append(
-            {
-                "model": model,
-                "n": rows["participant_id"].nunique(),
-                "ece_before": expected_calibration_error(old, bins=bins),
-                "ece_after": expected_calibration_error(rows, bins=bins),
-                "ece_if_true": _floor(rows, bins, seed),
-                "brier_before": brier(old),
-                "brier_after": brier(rows),
-            }
-        )
+        errors = [expected_calibration_error(table, bins) for table in (old, rows)]
+        row = {"model": model, "n": rows["participant_id"].nunique(), "ece_before": errors[0], "ece_after": errors[1]}
+        row |= {"ece_if_true": _error_if_true(rows, bins, seed)}
+        out.append(row | {"brier_before": brier(old), "brier_after": brier(rows)})
     return pd.DataFrame(out)
 
 
-def _floor(rows, bins, seed):
+def _error_if_true(rows, bins, seed):
     """Expected calibration error that a model with these very probabilities would show if they were all true."""
-    columns = [f"p_{name}" for name in classes_of(rows)]
-    p = rows[columns].to_numpy()
-    top, chance = p.max(axis=1) / p.sum(axis=1), np.random.default_rng([seed, 21]).random((200, len(p)))
-    place = equal_bins(top, bins)
-    off = [np.abs(np.bincount(place, top - (draw < top))).sum() / len(p) for draw in chance]
+    top = probabilities(rows, normalised=True).max(axis=1)
+    place, chance = _equal_bins(top, bins), np.random.default_rng([seed, 21]).random((200, len(top)))
+    off = [np.abs(np.bincount(place, top - (draw < top))).sum() / len(top) for draw in chance]
     return float(np.mean(off))

@@ -1,4 +1,4 @@
-"""Another cohort: what the cheap models read of a cohort, and training on one cohort to be tested on another."""
+"""How the cheap models do elsewhere: on another cohort, with fewer participants, and with wrong labels."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -7,34 +7,52 @@ import numpy as np
 import pandas as pd
 
 from tle_utils.base.errors import TLEError
+from tle_utils.base.files import write_table
 from tle_utils.base.project import require, run_folder
 from tle_utils.cohorts import participants as cohorts_participants
+from tle_utils.evaluation import metrics
 from tle_utils.imaging import regions as imaging_regions
-from tle_utils.models import baselines, multitask, regional
+from tle_utils.models import baselines, crossval, multitask, regional
 from tle_utils.models.crossval import Fold
 from tle_utils.models.predictions import CLASSES
+from tle_utils.models.settings import MultitaskOptions
 from tle_utils.phantom import maps
 
 DEFAULT = "planted"  # cohort of real brains that a model is tested on where no other is named
 MODELS = ("hippocampal volumes", "regional volumes", "multi-task net")
+LEAST = 2  # participants per class in a thinned training part
 
 
 class Cohort(NamedTuple):
-    """What the models of this chapter read of a cohort.
-
-    Attributes
-    ----------
-    participants : pandas.DataFrame
-        From `participants.load_participants`.
-    volumes : pandas.DataFrame
-        From `regions.read_regional_volumes`.
-    x : numpy.ndarray
-        From `slices.pooled`.
-    """
+    """What the models of this chapter read of a cohort: participants, regional volumes (ml) and pooled slices."""
 
     participants: pd.DataFrame
     volumes: pd.DataFrame
     x: np.ndarray
+
+
+class NetTraining(NamedTuple):
+    """How the multi-task net takes part: its options, where trained nets are kept, seed, and on how many folds.
+
+    Attributes
+    ----------
+    options : settings.MultitaskOptions
+        Of the net.
+    folder : pathlib.Path
+        Where trained nets are kept.
+    seed : int
+        Of the net, and of who is left out or gets a wrong label.
+    workers : int
+        Folds side by side.
+    folds : int
+        Folds on which the net is trained, the first ones; 0 leaves it out.
+    """
+
+    options: MultitaskOptions
+    folder: Path
+    seed: int = 0
+    workers: int = 1
+    folds: int = 0
 
 
 def read_cohort(folder, y_mm, regions=None, workers=1):
@@ -44,8 +62,6 @@ def read_cohort(folder, y_mm, regions=None, workers=1):
     ----------
     folder : path-like
         Results of notebook 01: ``participants.tsv`` and the maps it names.
-    y_mm : sequence of int
-        MNI y coordinates of the slices in mm.
     regions : path-like, optional
         ``regions.tsv`` of notebook 06, which spares measuring the volumes again: ``participant_id`` and columns
         ``<region>_<hemisphere>`` in ml.
@@ -77,28 +93,31 @@ def read_cohort(folder, y_mm, regions=None, workers=1):
     return Cohort(people, volumes, multitask.load_inputs(people["map"], y_mm))
 
 
+def predict_cohort(cohort, folds, net, labels=None):
+    """Predictions of the cheap models of `MODELS` on given folds; ``group`` is the true class.
+
+    `labels` (sequence of str) are what the models are told in training and validation instead of the true class.
+    """
+    told = cohort.participants if labels is None else cohort.participants.assign(group=labels)
+    tables = [
+        baselines.hippocampal_volumes(told, folds),
+        regional.cross_validate_regions(cohort.volumes, told, folds, MODELS[1]),
+    ]
+    if net.folds:
+        workers = min(net.workers, net.folds)
+        how = {"folder": net.folder, "seed": net.seed, "workers": workers, "label": MODELS[2]}
+        tables += crossval.cross_validate(cohort.x, told, folds[: net.folds], net.options, **how)[:1]
+    table = pd.concat(tables, ignore_index=True)
+    truth = cohort.participants.set_index("participant_id")["group"]
+    return table.assign(group=table["participant_id"].map(truth))
+
+
 def joined(own, other, name):
     """Two cohorts as one, with the fold that trains on the first and tests on the second.
 
-    Parameters
-    ----------
-    own, other : Cohort
-        Cohort to learn from, cohort to test on.
-    name : str
-        Of the other cohort; stands before its participants, who may have the same names as the first's.
-
-    Returns
-    -------
-    cohort : Cohort
-        All rows. ``hippocampus_left`` and ``hippocampus_right`` are those of the regional volumes, which have the same
-        unit in both.
-    fold : crossval.Fold
-        A sixth of every class of the first cohort validates.
-
-    Raises
-    ------
-    TLEError
-        When a class of the first cohort has fewer than two participants.
+    `name` stands before the participants of the second, who may have the same names as the first's. Hippocampal volumes
+    are those of the regional volumes, which have the same unit in both; a sixth of every class of the first validates.
+    A class of the first with fewer than two participants is refused (TLEError).
     """
     people = pd.concat(
         [own.participants, other.participants.assign(participant_id=f"{name}/" + other.participants["participant_id"])],
@@ -119,36 +138,30 @@ def joined(own, other, name):
     return cohort, Fold(0, 0, train, validation, np.arange(len(groups), len(people)))
 
 
-def predict_other_cohort(own, other, name, options, *, folder, seed):
+def predict_other_cohort(own, other, name, net):
     """Train on one cohort, predict another: hippocampal volumes, regional volumes and the multi-task net.
 
     Parameters
     ----------
-    own, other, name
-        As in `joined`.
-    options : multitask.MultitaskOptions
-        Of the net.
-    folder : path-like
-        Where the trained net is kept.
-    seed : int
-        Seed of the net.
+    own, other : Cohort
+        Cohort to learn from, cohort to test on.
+    name : str
+        Of the other cohort; stands before its participants.
+    net : NetTraining
+        The net is trained whatever its number of folds is.
 
     Returns
     -------
     pandas.DataFrame
-        The table of `tle_utils.models.predictions`: validation rows of the first cohort, test rows of the second.
+        Predictions: validation rows of the first cohort, test rows of the second.
+
+    Raises
+    ------
+    TLEError
+        When a class of the first cohort has fewer than two participants.
     """
     cohort, fold = joined(own, other, name)
-    people, folds = cohort.participants, [fold]
-    net, _ = multitask.cross_validate_multitask(
-        cohort.x, people, folds, options, folder=folder, seed=seed, label=MODELS[2]
-    )
-    tables = [
-        baselines.hippocampal_volumes(people, folds),
-        regional.cross_validate_regions(cohort.volumes, people, folds, MODELS[1]),
-        net,
-    ]
-    return pd.concat(tables, ignore_index=True)
+    return predict_cohort(cohort, [fold], net._replace(folds=1))
 
 
 def other_cohorts(profile, cohort, external=None):
@@ -197,31 +210,152 @@ def second_phantom(folder, truth, *, n, seed, site_effect, workers=1):
     truth : pandas.DataFrame
         From `ideal_observer.read_truth`: its ``effect_scale`` and ``sclerosis_fraction`` are taken.
     n : int
-        Participants a class.
+        Participants per class.
     seed : int
         Seed of the first cohort's chapter; the people are drawn with another.
     site_effect : float
         As in `maps.make_phantom`.
-    workers : int
-        Maps side by side.
 
     Returns
     -------
     pathlib.Path
         `folder`, to be read by `read_cohort`.
     """
-    folder = Path(folder)
-    knobs = {name: float(truth[name].iloc[0]) for name in ("effect_scale", "sclerosis_fraction")}
-    table = maps.make_phantom(
-        folder / "maps",
-        n_control=n,
-        n_left=n,
-        n_right=n,
-        seed=seed + 7919,
-        site_effect=site_effect,
-        workers=workers,
-        **knobs,
-    )
+    folder, knobs = Path(folder), {"seed": seed + 7919, "site_effect": site_effect, "workers": workers}
+    knobs |= {name: float(truth[name].iloc[0]) for name in ("effect_scale", "sclerosis_fraction")}
+    table = maps.make_phantom(folder / "maps", n_control=n, n_left=n, n_right=n, **knobs)
     table = table.assign(map=[f"maps/{Path(path).name}" for path in table.pop("image")])
-    table.to_csv(folder / "participants.tsv", sep="\t", index=False, float_format="%.6g")
+    write_table(folder / "participants.tsv", table, digits=6)
     return folder
+
+
+def thin(folds, groups, size, seed):
+    """Folds that learn from as many participants as a smaller cohort would leave them; everybody is tested.
+
+    Training and validation parts keep their share ``size / n`` of every class, at least two to train on and one to
+    validate; test parts are whole. Smaller sizes are parts of greater ones: the same participants are left out first.
+    A size that is not between 1 and that of the cohort is refused (TLEError).
+    """
+    groups = np.asarray(groups)
+    if not 1 <= size <= len(groups):
+        raise TLEError(f"size = {size}: give a number of participants from 1 to {len(groups)}, those of the cohort")
+    share, out = size / len(groups), []
+    for fold in folds:
+        rng = np.random.default_rng([seed, 40, fold.repeat, fold.fold])
+        parts = {}
+        for part, least in (("train", LEAST), ("validation", 1)):
+            order = rng.permutation(getattr(fold, part))
+            kept = []
+            for name in np.unique(groups):
+                rows = order[groups[order] == name]
+                kept.append(rows[: max(least, round(share * len(rows)))])
+            parts[part] = np.sort(np.concatenate(kept))
+        out.append(fold._replace(**parts))
+    return out
+
+
+def wrong_labels(groups, rate, seed):
+    """Labels of which a share (`rate`, 0 to 1) is that of any other class of the cohort with equal chance.
+
+    A label that is wrong at some rate is wrong at every greater one. Another rate is refused (TLEError).
+    """
+    if not 0 <= rate <= 1:
+        raise TLEError(f"label noise {rate}: give a share from 0 to 1")
+    groups, rng = np.asarray(groups).astype(str), np.random.default_rng([seed, 41])
+    names = np.unique(groups)
+    noisy, which = rng.random((2, len(groups)))
+    place = np.searchsorted(names, groups)
+    other = (place + 1 + (which * (len(names) - 1)).astype(int)) % len(names)
+    return np.where(noisy < rate, names[other], groups)
+
+
+def curve_point(cohort, folds, net, labels=None):
+    """Lateralization accuracy of every model with its interval, ``n`` participants tested that count, and ``folds``."""
+    out = []
+    for model, rows in predict_cohort(cohort, folds, net, labels).groupby("model", sort=False):
+        found = metrics.model_metrics(rows, seed=net.seed).set_index("metric").loc["lateralization_accuracy"]
+        folds_tested = rows.groupby(["repeat", "fold"]).ngroups
+        out.append({"model": model} | found[["value", "ci_low", "ci_high", "n"]].to_dict() | {"folds": folds_tested})
+    return pd.DataFrame(out)
+
+
+def learning_curve(cohort, folds, sizes, net):
+    """Lateralization accuracy over the size of the cohort.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        From `read_cohort`.
+    sizes : sequence of int
+        Sizes of the cohort; those above its own are left out, its own is added.
+    net : NetTraining
+        How the net takes part.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``model``, ``value``, ``ci_low``, ``ci_high``, ``n`` (participants tested that count), ``folds``, ``size`` and
+        ``n_train`` (mean participants of a training part).
+    """
+    groups, out = cohort.participants["group"].to_numpy(str), []
+    for size in sorted({size for size in sizes if size < len(groups)} | {len(groups)}):
+        thinned = thin(folds, groups, size, net.seed)
+        point = curve_point(cohort, thinned, net._replace(folder=Path(net.folder) / f"size-{size}"))
+        out.append(point.assign(size=size, n_train=np.mean([len(fold.train) for fold in thinned])))
+    return pd.concat(out, ignore_index=True)
+
+
+def noise_curve(cohort, folds, rates, net):
+    """Lateralization accuracy over the share of wrong labels in training; test labels are true.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        From `read_cohort`.
+    rates : sequence of float
+        Shares of wrong labels; 0 is added. A share that leaves a training part with fewer than two labels of a class is
+        left out.
+    net : NetTraining
+        How the net takes part.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `learning_curve`, with ``rate`` and ``wrong`` (participants with a wrong label) in place of the size.
+    """
+    groups, out = cohort.participants["group"].to_numpy(str), []
+    names = np.unique(groups)
+    for rate in sorted({0.0, *rates}):
+        labels = wrong_labels(groups, rate, net.seed)
+        told = [(labels[fold.train][:, None] == names).sum(axis=0) for fold in folds]
+        if rate and np.min(told) < LEAST:
+            continue
+        point = curve_point(cohort, folds, net._replace(folder=Path(net.folder) / f"noise-{rate:g}"), labels)
+        out.append(point.assign(rate=rate, wrong=int((labels != groups).sum())))
+    return pd.concat(out, ignore_index=True)
+
+
+def ends_text(table, column, what, model=MODELS[1]):
+    """First and last point of a model's curve as text for a sentence.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `learning_curve` or `noise_curve`.
+    column : str
+        ``size`` or ``rate``.
+    what : str
+        Format of the column's value, for example ``"with {:.0f} participants"``.
+    model : str
+        Name in the table.
+
+    Returns
+    -------
+    str
+        Like ``0.70 (95 % CI 0.59–0.79, n = 80) with 60 participants and 0.78 (…) with 120 participants``.
+    """
+    rows = table[table["model"] == model].sort_values(column).drop_duplicates(column)
+    return " and ".join(
+        f"{row.value:.2f} (95 % CI {row.ci_low:.2f}–{row.ci_high:.2f}, n = {row.n}) {what.format(getattr(row, column))}"
+        for row in rows.iloc[sorted({0, len(rows) - 1})].itertuples()
+    )

@@ -18,7 +18,7 @@ def gather(tables):
     Parameters
     ----------
     tables : sequence of pandas.DataFrame
-        Tables of `tle_utils.models.predictions`; empty ones are passed over.
+        Tables of predictions; empty ones are passed over.
 
     Returns
     -------
@@ -44,10 +44,8 @@ def folds_of(predictions, participants):
     Parameters
     ----------
     predictions : pandas.DataFrame
-        Table of `models.predictions`; the folds of its first model are taken, whose validation part must be outside
-        its training part (not so in an ensemble over inner folds).
-    participants : pandas.DataFrame
-        One row a participant: ``participant_id``.
+        The folds of its first model are taken, whose validation part must be outside its training part (not so in an
+        ensemble over inner folds).
 
     Returns
     -------
@@ -82,10 +80,7 @@ def folds_of(predictions, participants):
 def on_validation(predictions):
     """How well every model tells the side of the validation patients, best first; test rows are not looked at.
 
-    Parameters
-    ----------
-    predictions : pandas.DataFrame
-        Predictions of several models with validation rows; recalibrated ones are compared more fairly.
+    Recalibrated predictions are compared more fairly.
 
     Returns
     -------
@@ -119,8 +114,6 @@ def choose_model(predictions, never=()):
 
     Parameters
     ----------
-    predictions : pandas.DataFrame
-        As in `on_validation`.
     never : sequence of str
         Models that may not be chosen, besides `UNTRAINED` and those whose name ends in `AS_TRAINED`.
 

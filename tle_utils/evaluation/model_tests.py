@@ -9,26 +9,19 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from tle_utils.base.errors import TLEError
-from tle_utils.evaluation import calibration
-from tle_utils.evaluation import metrics as evaluation_metrics
+from tle_utils.base.statistics import bootstrap_weights, percentile_interval
+from tle_utils.evaluation import calibration, metrics
 from tle_utils.models.predictions import classes_of, select_rows
 
-RIGHT_ANSWERS = ("accuracy", "lateralization_accuracy")
-"""Metrics that are a share of right answers."""
-
-
-def _default_positive(classes):
-    return None if len(classes) > 2 else "left" if "left" in classes else "right"
+CORRECT_ANSWERS = ("accuracy", "lateralization_accuracy")
+"""Metrics that are a share of correct answers."""
 
 
 def _row(rows, positive, seed, by_fold=True):
     classes = classes_of(rows)
-    positive = positive or _default_positive(classes)
-    summary = (
-        evaluation_metrics.binary_metrics(rows, positive, seed)
-        if positive
-        else evaluation_metrics.multiclass_metrics(rows, seed)
-    )
+    if positive is None and len(classes) < 3:
+        positive = "left" if "left" in classes else "right"
+    summary = metrics.model_metrics(rows, positive, seed)
     people = rows.drop_duplicates("participant_id")["group"].value_counts()
     out = {
         "model": rows["model"].iloc[0],
@@ -41,12 +34,9 @@ def _row(rows, positive, seed, by_fold=True):
         out |= {line.metric: line.value, f"{line.metric}_low": line.ci_low, f"{line.metric}_high": line.ci_high}
         if by_fold and line.metric == "accuracy":
             out |= {"accuracy_mean": line.fold_mean, "accuracy_sd": line.fold_sd}
-    out["brier"] = calibration.brier(rows)
-    out["ece"] = calibration.expected_calibration_error(rows)
+    out |= {"brier": calibration.brier(rows), "ece": calibration.expected_calibration_error(rows)}
     undefined = [f"{line.metric}: {line.reason}" for line in summary.itertuples() if line.reason]
-    out["flags"] = "; ".join(evaluation_metrics.flags(rows, by_fold))
-    out["undefined"] = "; ".join(undefined)
-    return out
+    return out | {"flags": "; ".join(metrics.flags(rows, by_fold)), "undefined": "; ".join(undefined)}
 
 
 def results_table(predictions, positive=None, seed=0):
@@ -59,34 +49,30 @@ def results_table(predictions, positive=None, seed=0):
     positive : str, optional
         Positive class of binary metrics (``"patient"``: left and right together). By default two classes take
         ``left`` (``right`` against control where there is no left), and three classes get metrics over all classes.
-    seed : int
-        Seed of the bootstrap.
 
     Returns
     -------
     pandas.DataFrame
         ``model``, ``n`` (participants), ``classes`` (how many of each), ``positive``, ``folds``; for each metric of
-        `metrics.binary_metrics` or `multiclass_metrics` its pooled value, ``_low`` and ``_high`` (95 %
-        interval); ``accuracy_mean`` and ``accuracy_sd`` over folds; ``brier``, ``ece``, ``flags`` (what makes the row
-        doubtful) and ``undefined`` (which values or intervals are NaN, and why). Models stand in order of appearance.
+        `metrics.model_metrics` its pooled value, ``_low`` and ``_high`` (95 % interval); ``accuracy_mean`` and
+        ``accuracy_sd`` over folds; ``brier``, ``ece``, ``flags`` (what makes the row doubtful) and ``undefined`` (which
+        values or intervals are NaN, and why). Models stand in order of appearance.
     """
     table = predictions if isinstance(predictions, pd.DataFrame) else pd.concat(predictions, ignore_index=True)
     rows = select_rows(table, several=True)
     return pd.DataFrame([_row(part, positive, seed) for _, part in rows.groupby("model", sort=False)])
 
 
-def subgroups(table, participants, by, positive=None, seed=0):
+def subgroups(predictions, participants, by, positive=None, seed=0):
     """Results of each model within sub-groups of participants; select the patients' rows first where only they count.
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        Predictions of one model or of many.
     participants : pandas.DataFrame
         ``participant_id`` and the column `by`.
     by : str
         ``mts``, ``site``, ``sex``, ``age`` or any other column; numbers with more than five values are cut into thirds.
-    positive, seed
+    positive : str, optional
         As in `results_table`.
 
     Returns
@@ -100,7 +86,7 @@ def subgroups(table, participants, by, positive=None, seed=0):
     TLEError
         When the column is missing or a predicted participant is not in the table.
     """
-    rows = select_rows(table, several=True)
+    rows = select_rows(predictions, several=True)
     if by not in participants:
         raise TLEError(f"participants: no column '{by}': choose one of {', '.join(participants.columns)}")
     missing = set(rows["participant_id"]) - set(participants["participant_id"])
@@ -112,19 +98,17 @@ def subgroups(table, participants, by, positive=None, seed=0):
     if numeric and values.nunique() > 5:
         thirds = pd.qcut(values.astype(float), 3, duplicates="drop")
         ranges = values.astype(float).groupby(thirds, observed=True).agg(["min", "max"])
-        values = thirds.map({third: f"{low:g} to {high:g}" for third, low, high in ranges.itertuples()})
-        order = [f"{low:g} to {high:g}" for low, high in ranges.to_numpy()]
+        named = {third: f"{low:g} to {high:g}" for third, low, high in ranges.itertuples()}
+        values, order = thirds.map(named), list(named.values())
     else:
         order = [str(value) for value in sorted(values.dropna().unique()) if str(value)]
     names = values.astype(object).where(values.notna(), "").astype(str).replace("", "not known")
-    of_row = rows["participant_id"].map(names)
-    out = []
-    for _, part in rows.groupby("model", sort=False):
+    of_row, out = rows["participant_id"].map(names), []
+    for model, part in rows.groupby("model", sort=False):
         for name in [*order, "not known"]:
             group = part[of_row[part.index] == name]
             if len(group):
-                row = _row(group, positive, seed, by_fold=False)
-                out.append({"model": row.pop("model"), "by": by, "subgroup": name} | row)
+                out.append({"model": model, "by": by, "subgroup": name} | _row(group, positive, seed, by_fold=False))
     return pd.DataFrame(out)
 
 
@@ -136,7 +120,7 @@ def corrected_ttest(a, b, n_train, n_test):
     Parameters
     ----------
     a, b : sequence of float
-        One value a fold of each model; folds in which either is NaN are left out.
+        One value per fold of each model; folds in which either is NaN are left out.
     n_train, n_test : float
         Participants of the training and test part of a fold.
 
@@ -166,15 +150,8 @@ def corrected_ttest(a, b, n_train, n_test):
 def mcnemar_exact(correct_a, correct_b):
     """Exact McNemar test of two models on the same participants.
 
-    Parameters
-    ----------
-    correct_a, correct_b : sequence of bool
-        Whether each model is right, one value a participant, in the same order.
-
-    Returns
-    -------
-    dict
-        ``only_a`` and ``only_b`` (participants that one model alone gets right) and ``p`` (two-sided).
+    Takes whether each model is correct, one bool per participant in the same order. Returns (dict) ``only_a`` and
+    ``only_b`` (participants of whom one model alone is correct) and ``p`` (two-sided).
     """
     a, b = np.asarray(correct_a, bool), np.asarray(correct_b, bool)
     counts = [[int((a & b).sum()), int((a & ~b).sum())], [int((~a & b).sum()), int((~a & ~b).sum())]]
@@ -205,65 +182,66 @@ def _matched(table_a, table_b):
     return a.reset_index(), b.reset_index()
 
 
-def compare_models(table_a, table_b, metric="accuracy", positive=None, n_train=None):
+def _n_counted(rows, metric):
+    """Participants in the denominator of a metric, from the test rows of one model."""
+    counted = rows[metrics.hits(rows, metric)[1]] if metric in CORRECT_ANSWERS else rows
+    return counted["participant_id"].nunique()
+
+
+def compare_models(table_a, table_b, metric="accuracy"):
     """Test the difference between two models that were run on the same folds.
+
+    A training part counts those who are in no test and, where such rows are kept, no validation row of the fold. Where
+    all others validate a member of an ensemble, all others train.
 
     Parameters
     ----------
     table_a, table_b : pandas.DataFrame
         Predictions of one model each, with the same participants in the same folds.
     metric : str
-        A metric of `tle_utils.evaluation.metrics.fold_metrics`, for example ``"lateralization_accuracy"``.
-    positive : str, optional
-        Positive class when the metric is a binary one.
-    n_train : float, optional
-        Participants trained on in a fold; by default those that are in no test and, where such rows are kept, no
-        validation row of the fold. Where all others validate a member of an ensemble, all others train.
+        A metric over all classes of `metrics.fold_metrics`, for example ``"lateralization_accuracy"``.
 
     Returns
     -------
     dict
-        ``model_a``, ``model_b``, ``metric``, ``positive``, ``n`` (participants; for a share of right answers those in
-        its denominator: patients alone for lateralization), ``value_a``, ``value_b`` (mean over folds), the
-        fields of `corrected_ttest` (``p`` as ``p_corrected``) and, where the metric is a share of right answers,
-        ``only_a``, ``only_b``, ``p_mcnemar``. With repeats McNemar's counts are means and its p is twice the median
-        over repeats, which holds however dependent they are.
+        ``model_a``, ``model_b``, ``metric``, ``n`` (participants; for a share of correct answers those in its
+        denominator: patients alone for lateralization), ``value_a``, ``value_b`` (mean over folds), the fields of
+        `corrected_ttest` (``p`` as ``p_corrected``) and, where the metric is a share of correct answers, ``only_a``,
+        ``only_b``, ``p_mcnemar``. With repeats McNemar's counts are means and its p is twice the median over repeats,
+        which holds however dependent they are.
+
+    Raises
+    ------
+    TLEError
+        When the metric is not one of the task, or the models were tested on other participants or in other folds.
     """
     a, b = _matched(table_a, table_b)
     values = []
     for rows in (a, b):
-        found = evaluation_metrics.fold_metrics(rows, positive)
+        found = metrics.fold_metrics(rows)
         if metric not in set(found["metric"]):
             raise TLEError(f"metric '{metric}' is not one of this task: {', '.join(found['metric'].unique())}")
         values.append(found[found["metric"] == metric].set_index(["repeat", "fold"])["value"].sort_index())
-    n, n_test = a["participant_id"].nunique(), a.groupby(["repeat", "fold"]).size().mean()
-    if n_train is None:
-        kept = [
-            table[table["split"] == "validation"].groupby(["repeat", "fold"]).size() for table in (table_a, table_b)
-        ]
-        sizes = [size.mean() for size in kept if len(size)]
-        n_train = n - n_test - max((size for size in sizes if size < n - n_test), default=0)
+    n_test = a.groupby(["repeat", "fold"]).size().mean()
+    rest = a["participant_id"].nunique() - n_test
+    held = [table[table["split"] == "validation"].groupby(["repeat", "fold"]).size() for table in (table_a, table_b)]
+    n_train = rest - max((size.mean() for size in held if len(size) and size.mean() < rest), default=0)
     test = corrected_ttest(*values, n_train, n_test)
-    if evaluation_metrics.one_each(a):
+    if metrics.one_each(a):
         test |= dict.fromkeys(("ci_low", "ci_high", "t", "df", "p"), np.nan)
-        test["reason"] = "one participant a fold: McNemar's test is the one to read"
+        test["reason"] = "one participant per fold: McNemar's test is the one to read"
     test["p_corrected"] = test.pop("p")
-    head = {"model_a": a["model"].iloc[0], "model_b": b["model"].iloc[0], "metric": metric, "positive": positive or ""}
-    if metric in RIGHT_ANSWERS:
-        n = a.loc[evaluation_metrics.hits(a, metric, positive)[1], "participant_id"].nunique()
-    head |= {"n": n, "value_a": float(values[0].mean()), "value_b": float(values[1].mean())}
-    return head | test | _mcnemar_over_repeats(a, b, metric, positive)
+    head = {"model_a": a["model"].iloc[0], "model_b": b["model"].iloc[0], "metric": metric, "n": _n_counted(a, metric)}
+    head |= {"value_a": float(values[0].mean()), "value_b": float(values[1].mean())}
+    return head | test | _mcnemar_over_repeats(a, b, metric)
 
 
-def _mcnemar_over_repeats(a, b, metric, positive):
-    if metric not in RIGHT_ANSWERS:
+def _mcnemar_over_repeats(a, b, metric):
+    if metric not in CORRECT_ANSWERS:
         return {"only_a": np.nan, "only_b": np.nan, "p_mcnemar": np.nan}
-    right = []
-    for rows in (a, b):
-        hit, among = evaluation_metrics.hits(rows, metric, positive)
-        right.append(hit)
+    (correct_a, among), (correct_b, _) = (metrics.hits(rows, metric) for rows in (a, b))
     tests = [
-        mcnemar_exact(right[0][index] == 1, right[1][index] == 1)
+        mcnemar_exact(correct_a[index] == 1, correct_b[index] == 1)
         for index in (index[among[index]] for index in a.groupby("repeat").indices.values())
     ]
     p = tests[0]["p"] if len(tests) == 1 else min(1.0, 2 * float(np.median([test["p"] for test in tests])))
@@ -271,52 +249,20 @@ def _mcnemar_over_repeats(a, b, metric, positive):
     return counts | {"p_mcnemar": p}
 
 
-def compare_with(predictions, reference, metric="accuracy", positive=None, n_train=None):
-    """Test every model of a table against one of them, with Holm's adjustment.
-
-    Parameters
-    ----------
-    predictions : pandas.DataFrame or sequence of them
-        Predictions of several models on the same folds.
-    reference : str
-        Name of the model that the others are compared with (``model_b``).
-    metric, positive, n_train
-        As in `compare_models`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a model: the fields of `compare_models`, ``p_corrected_holm`` and ``p_mcnemar_holm``.
-    """
-    table = predictions if isinstance(predictions, pd.DataFrame) else pd.concat(predictions, ignore_index=True)
-    names = list(table["model"].unique())
-    if reference not in names:
-        raise TLEError(f"reference model '{reference}' has no predictions: choose one of {', '.join(names)}")
-    others = [name for name in names if name != reference]
-    base = table[table["model"] == reference]
-    found = [compare_models(table[table["model"] == name], base, metric, positive, n_train) for name in others]
-    out = pd.DataFrame(found)
-    for column in ("p_corrected", "p_mcnemar"):
-        out[f"{column}_holm"] = holm(out[column])
-    return out
-
-
 def pairwise(predictions, folds, metric="lateralization_accuracy"):
     """Corrected resampled t-tests between all pairs of models, with Holm's adjustment over the pairs.
 
     Parameters
     ----------
-    predictions : pandas.DataFrame
-        Predictions of several models on the same folds; test rows are used.
     folds : list of crossval.Fold
-        From `folds_of`: their mean sizes are those of the correction.
+        From `model_choice.folds_of`: their mean sizes are those of the correction.
     metric : str
-        A metric of `tle_utils.evaluation.evaluation_metrics.fold_metrics`.
+        As in `compare_models`.
 
     Returns
     -------
     pandas.DataFrame
-        One row a pair: ``model_a``, ``model_b``, ``difference`` (mean over folds of a − b), ``ci_low``, ``ci_high``,
+        One row per pair: ``model_a``, ``model_b``, ``difference`` (mean over folds of a − b), ``ci_low``, ``ci_high``,
         ``p``, ``p_holm``, ``folds``, ``n`` (as in `compare_models`) and ``reason`` (why there is no p).
 
     Raises
@@ -331,17 +277,15 @@ def pairwise(predictions, folds, metric="lateralization_accuracy"):
         raise TLEError(
             f"participant '{off.index[off][0][1]}' is not in the same fold of every model: run them on the same folds"
         )
-    values = evaluation_metrics.fold_metrics(rows)
+    values = metrics.fold_metrics(rows)
     values = values[values["metric"] == metric].pivot(index=["repeat", "fold"], columns="model", values="value")
     sizes = np.mean([[len(fold.train), len(fold.test)] for fold in folds], axis=0)
-    out = []
-    for a, b in itertools.combinations(rows["model"].unique(), 2):
-        test = corrected_ttest(values[a], values[b], *sizes)
-        out.append({"model_a": a, "model_b": b} | test)
-    if metric in RIGHT_ANSWERS:
-        one = rows[rows["model"] == rows["model"].iloc[0]]
-        rows = one[evaluation_metrics.hits(one, metric)[1]]
-    table = pd.DataFrame(out).assign(n=rows["participant_id"].nunique())
+    names = rows["model"].unique()
+    out = [
+        {"model_a": a, "model_b": b} | corrected_ttest(values[a], values[b], *sizes)
+        for a, b in itertools.combinations(names, 2)
+    ]
+    table = pd.DataFrame(out).assign(n=_n_counted(rows[rows["model"] == names[0]], metric))
     table["p_holm"] = holm(table["p"])
     return table[["model_a", "model_b", "difference", "ci_low", "ci_high", "p", "p_holm", "folds", "n", "reason"]]
 
@@ -351,12 +295,8 @@ def gap_closed(predictions, model, baseline, ceiling, seed=0):
 
     Parameters
     ----------
-    predictions : pandas.DataFrame
-        Table of `tle_utils.models.predictions` with the three models; their test rows are used.
     model, baseline, ceiling : str
-        Names in the table.
-    seed : int
-        Seed of the bootstrap.
+        Names in the table; their test rows are used.
 
     Returns
     -------
@@ -366,24 +306,23 @@ def gap_closed(predictions, model, baseline, ceiling, seed=0):
         ``closed_low``, ``closed_high``: 95 % intervals from a bootstrap of patients, all three models on the same
         ones. ``reason`` says why ``closed`` or its interval is NaN: a gap that may be nothing divides nothing.
     """
-    rows = select_rows(predictions, several=True)
-    hits = {}
+    rows, shares = select_rows(predictions, several=True), []
     for name in (baseline, model, ceiling):
         part = rows[rows["model"] == name].reset_index(drop=True)
-        hit, among = evaluation_metrics.hits(part, "lateralization_accuracy")
-        hits[name] = pd.Series(hit[among].astype(float)).groupby(part["participant_id"][among].to_numpy()).mean()
-    table = pd.concat([hits[name] for name in (baseline, model, ceiling)], axis=1).to_numpy()
-    weights = np.random.default_rng([seed, 20]).multinomial(len(table), np.full(len(table), 1 / len(table)), size=2000)
+        hit, among = metrics.hits(part, "lateralization_accuracy")
+        shares.append(pd.Series(hit[among].astype(float)).groupby(part["participant_id"][among].to_numpy()).mean())
+    table = pd.concat(shares, axis=1).to_numpy()
+    weights = bootstrap_weights(np.random.default_rng([seed, 20]), len(table))
     samples = np.concatenate([table.mean(axis=0, keepdims=True), weights @ table / len(table)])
     gain, gap = samples[:, 1] - samples[:, 0], samples[:, 2] - samples[:, 0]
-    low, high = np.percentile(gain[1:], [2.5, 97.5])
+    low, high = percentile_interval(gain[1:])
     out = {"n": len(table)} | dict(zip(("baseline", "model", "ceiling"), samples[0].tolist(), strict=True))
-    out |= {"gain": float(gain[0]), "gain_low": float(low), "gain_high": float(high), "gap": float(gap[0])}
+    out |= {"gain": float(gain[0]), "gain_low": low, "gain_high": high, "gap": float(gap[0])}
     out |= dict.fromkeys(("closed", "closed_low", "closed_high"), np.nan) | {"reason": ""}
     if gap[0] <= 0:
         return out | {"reason": "the ceiling is not above the baseline here"}
     out["closed"] = float(gain[0] / gap[0])
     if np.mean(gap[1:] <= 0) > 0.01:
         return out | {"reason": "no interval: with so few patients the gap itself may be nothing"}
-    low, high = np.percentile((gain[1:] / gap[1:])[gap[1:] > 0], [2.5, 97.5])
-    return out | {"closed_low": float(low), "closed_high": float(high)}
+    low, high = percentile_interval((gain[1:] / gap[1:])[gap[1:] > 0])
+    return out | {"closed_low": low, "closed_high": high}

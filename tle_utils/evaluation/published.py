@@ -51,17 +51,12 @@ def published_figures(name):
 
 
 def paper_confusion_table(table):
-    """Confusion counts of three classes, one row a split, with the paper's nine columns (Figures 8 and 12).
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Predictions of one model; its test rows are used. Folds of all repeats are numbered through.
+    """Confusion counts of one model, one row per split, with the paper's nine columns (Figures 8 and 12).
 
     Returns
     -------
     pandas.DataFrame
-        Index ``split`` from 0, integer counts.
+        Index ``split`` from 0, through the folds of all repeats; integer counts of test rows.
 
     Raises
     ------
@@ -71,14 +66,9 @@ def paper_confusion_table(table):
     rows = select_rows(table)
     if tuple(classes_of(rows)) != CLASSES:
         raise TLEError("predictions: the paper's confusion table needs control, left and right: use confusion() here")
-    counts = [
-        {
-            name: int(((part["group"] == true) & (part["predicted"] == called)).sum())
-            for name, (true, called) in PAPER_COLUMNS.items()
-        }
-        for _, part in rows.groupby(["repeat", "fold"])
-    ]
-    return pd.DataFrame(counts).rename_axis("split")
+    counts = rows.groupby(["repeat", "fold", "group", "predicted"]).size().unstack(["group", "predicted"], fill_value=0)
+    counts = counts.reindex(columns=list(PAPER_COLUMNS.values()), fill_value=0).reset_index(drop=True)
+    return counts.set_axis(list(PAPER_COLUMNS), axis=1).rename_axis("split")
 
 
 def published_table(figure):
@@ -93,6 +83,11 @@ def split_accuracy(counts):
     """Accuracy of every split, recomputed from a table with the paper's nine columns."""
     correct = [name for name, (true, called) in PAPER_COLUMNS.items() if true == called]
     return (counts[correct].sum(axis=1) / counts.sum(axis=1)).rename("accuracy")
+
+
+def _totals(counts):
+    """Counts of all splits together, true class (rows) by predicted class."""
+    return counts.sum().set_axis(pd.MultiIndex.from_tuples(PAPER_COLUMNS.values())).unstack()
 
 
 def paper_summary(counts):
@@ -111,13 +106,11 @@ def paper_summary(counts):
         a batch effect ``left_called_of_others`` (controls and right patients called left) with ``others`` and
         ``left_called_ci_high``.
     """
-    total = counts.sum()
-    true = pd.Series({name: pair[0] for name, pair in PAPER_COLUMNS.items()})
-    called = pd.Series({name: pair[1] for name, pair in PAPER_COLUMNS.items()})
-    correct, n = int(total[true == called].sum()), int(total.sum())
+    total, ill, not_left = _totals(counts), ["left", "right"], ["control", "right"]
+    lateralized = sum(int(total.loc[side, side]) for side in ill)
+    correct, n = lateralized + int(total.loc["control", "control"]), int(total.to_numpy().sum())
     low, high = wilson_interval(correct, n)
-    ill = true != "control"
-    wrong, others = int(total[(true != "left") & (called == "left")].sum()), int(total[true != "left"].sum())
+    wrong, others = int(total.loc[not_left, "left"].sum()), int(total.loc[not_left].to_numpy().sum())
     folds = split_accuracy(counts)
     return {
         "correct": correct,
@@ -127,8 +120,8 @@ def paper_summary(counts):
         "ci_high": high,
         "fold_mean": float(np.mean(folds)),
         "fold_sd": float(np.std(folds, ddof=1)),
-        "lateralized": int(total[ill & (true == called)].sum()),
-        "patients": int(total[ill].sum()),
+        "lateralized": lateralized,
+        "patients": int(total.loc[ill].to_numpy().sum()),
         "left_called_of_others": wrong,
         "others": others,
         "left_called_ci_high": wilson_interval(wrong, others)[1],
@@ -136,24 +129,13 @@ def paper_summary(counts):
 
 
 def called(counts, true, predicted):
-    """How many participants of a class are called another (or their own), with the share and its interval.
+    """How many participants of a class are called another (or their own), from a table with the paper's nine columns.
 
-    Parameters
-    ----------
-    counts : pandas.DataFrame
-        From `paper_confusion_table` or `published_table`.
-    true, predicted : {"control", "left", "right"}
-        True class and what it is called.
-
-    Returns
-    -------
-    dict
-        ``count``, ``n`` (participants of the true class), ``share``, ``ci_low``, ``ci_high`` (Wilson 95 %); ``share``
-        and interval are NaN where the class has nobody.
+    Returns (dict) ``count``, ``n`` (participants of the true class), ``share``, ``ci_low``, ``ci_high`` (Wilson 95 %);
+    ``share`` and interval are NaN where the class has nobody.
     """
-    total = counts.sum()
-    n = int(sum(total[name] for name, pair in PAPER_COLUMNS.items() if pair[0] == true))
-    count = int(sum(total[name] for name, pair in PAPER_COLUMNS.items() if pair == (true, predicted)))
+    total = _totals(counts)
+    count, n = int(total.loc[true, predicted]), int(total.loc[true].sum())
     low, high = wilson_interval(count, n)
     return {"count": count, "n": n, "share": count / n if n else np.nan, "ci_low": low, "ci_high": high}
 

@@ -1,6 +1,9 @@
-"""Other scanners: sites planted into regional volumes, with and without harmonisation, and sites left out.
+"""Site effects: sites planted into regional volumes, harmonised or left out, and a second batch planted into slices.
 
-Every planted site has the smooth multiplicative field of a second batch of the phantom, averaged over the regions.
+Every planted site or batch is a smooth multiplicative field of the kind that the phantom's second batch has; into
+regional volumes it goes averaged over the regions. The batch asks whether scans of another kind, told to nobody, leave
+the signature of the paper's confusion tables: nobody is called left who is not, and yet many left patients are not
+found.
 """
 
 import numpy as np
@@ -8,8 +11,11 @@ import pandas as pd
 from combatlearn import ComBat
 
 from tle_utils.base.errors import TLEError
-from tle_utils.imaging import atlas
-from tle_utils.models import predictions, regional
+from tle_utils.base.parallel import run_parallel
+from tle_utils.base.statistics import wilson_interval
+from tle_utils.evaluation import published
+from tle_utils.imaging import atlas, slices
+from tle_utils.models import baselines, predictions, regional
 from tle_utils.models.crossval import Fold, make_folds
 from tle_utils.models.predictions import CLASSES
 from tle_utils.phantom import maps
@@ -17,18 +23,26 @@ from tle_utils.phantom import maps
 CONFOUNDED = 0.8  # chance that a confounded site is told by the class
 NO_SITE_EFFECT = "no site effect"
 
+ALL_LEFT, ADDED = "all left patients", "added patients"
+SCENARIOS = [("nobody", 0), (ALL_LEFT, 1), (ALL_LEFT, 4), (ADDED, 1), (ADDED, 4)]  # who, times the phantom's field
+FROM_ORIGINAL_STUDY = 100 / 170  # left patients whom the paper took over from the original study, about
+
+# What the signature looks at: true class and what it is called.
+CALLS = {
+    "left found": ("left", "left"),
+    "left called right": ("left", "right"),
+    "control called left": ("control", "left"),
+    "right called left": ("right", "left"),
+}
+
 
 def deal_sites(groups, n_sites, seed, confounded=0.0):
     """Give every participant a site.
 
     Parameters
     ----------
-    groups : sequence of str
-        Class of each participant.
     n_sites : int
         Sites, two or more.
-    seed : int
-        Seed.
     confounded : float
         0: every class is dealt evenly to the sites. Else the chance that a participant is at the site of the class
         (control, left and right at the first, second and third, counted round where there are fewer sites).
@@ -61,15 +75,13 @@ def site_factors(n_sites, seed, sd):
     ----------
     n_sites : int
         Number of sites.
-    seed : int
-        Seed of the fields.
     sd : float
         Standard deviation of the log of a field over the brain; `maps.BATCH_SD` is that of the phantom's batch.
 
     Returns
     -------
     pandas.DataFrame
-        One row a site, columns (region, hemisphere).
+        One row per site, columns (region, hemisphere).
     """
     grey, rows = atlas.tissue_priors()["GM"], {}
     for site in range(n_sites):
@@ -80,45 +92,16 @@ def site_factors(n_sites, seed, sd):
 
 
 def plant_sites(volumes, sites, factors):
-    """Regional volumes as the scanners of planted sites would show them.
-
-    Parameters
-    ----------
-    volumes : pandas.DataFrame
-        From `regions.read_regional_volumes`.
-    sites : sequence of str
-        Site of each row.
-    factors : pandas.DataFrame
-        From `site_factors`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Of the shape of `volumes`.
-    """
+    """Regional volumes as the scanners of planted sites would show them: each row times its site's `site_factors`."""
     return volumes * factors.loc[sites, volumes.columns].to_numpy()
 
 
 def harmonise(volumes, sites, train):
-    """Take the differences between sites out of the logarithm of the volumes by ComBat, fitted on training rows.
+    """Take the differences between sites out of the logarithm of the volumes by ComBat, fitted on the rows `train`.
 
     No class is told to ComBat, since that of a new patient is not known either (Johnson et al. 2007, Biostatistics
-    8:118; Fortin et al. 2018, NeuroImage 167:104).
-
-    Parameters
-    ----------
-    volumes : pandas.DataFrame
-        From `regions.read_regional_volumes`.
-    sites : sequence of str
-        Site of each row.
-    train : numpy.ndarray
-        Positions to learn from.
-
-    Returns
-    -------
-    pandas.DataFrame
-        All rows. A site with fewer than two training rows stays as it is, since ComBat knows nothing of it; so do all
-        sites where one is left.
+    8:118; Fortin et al. 2018, NeuroImage 167:104). A site with fewer than two training rows stays as it is, since
+    ComBat knows nothing of it; so do all sites where one is left.
     """
     sites = np.asarray(sites).astype(str)
     names, counts = np.unique(sites[train], return_counts=True)
@@ -136,32 +119,12 @@ def harmonise(volumes, sites, train):
 def predict_sites(volumes, participants, folds, sites, *, harmonised, label, tested=None):
     """Out-of-fold predictions of the regional model where participants come from several sites.
 
-    Parameters
-    ----------
-    volumes : pandas.DataFrame
-        Regional volumes as scanned.
-    participants : pandas.DataFrame
-        ``participant_id``, ``group``.
-    folds : sequence
-        From `crossval.make_folds`.
-    sites : sequence of str
-        Site of each participant.
-    harmonised : bool
-        Whether ComBat, fitted on the training part of the fold, comes first.
-    label : str
-        Name of the model in the table.
-    tested : tuple of (pandas.DataFrame, sequence of str), optional
-        Volumes and sites with which the same participants are tested, where they are not those of the training.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The table of `tle_utils.models.predictions`.
+    `harmonised`: ComBat, fitted on the training part of the fold, comes first. `tested`: volumes and sites with which
+    the same participants are tested, where they are not those of the training.
     """
-    groups = participants["group"].to_numpy(str)
-    seen, n = (volumes, sites) if tested is None else tested, len(volumes)
-    both = pd.concat([volumes, seen[0]], ignore_index=True)
-    places = np.concatenate([sites, seen[1]])
+    groups, n = participants["group"].to_numpy(str), len(volumes)
+    seen, places = (volumes, sites) if tested is None else tested
+    both, places = pd.concat([volumes, seen], ignore_index=True), np.concatenate([sites, places])
 
     def predict(train, rows, number):
         known = harmonise(both, places, train) if harmonised else both
@@ -178,38 +141,31 @@ def site_scenarios(volumes, participants, folds, factors, seed):
     ----------
     volumes : pandas.DataFrame
         Regional volumes without a site effect.
-    participants, folds
-        As in `predict_sites`.
     factors : pandas.DataFrame
         From `site_factors`.
-    seed : int
-        Seed of who is at which site.
 
     Returns
     -------
     predictions : pandas.DataFrame
-        Tables of `tle_utils.models.predictions`; each scenario is a model.
+        Each scenario is a model.
     names : pandas.DataFrame
-        One row a scenario: ``model`` (as in the predictions), ``sites``, ``harmonised`` (bool) and ``tested``:
+        One row per scenario: ``model`` (as in the predictions), ``sites``, ``harmonised`` (bool) and ``tested``:
         ``own site``, as a cross-validation of the cohort reports it, or ``any site``: the same participants, scanned
         at a site that has nothing to do with the class, as the model will meet them.
     """
     groups, n_sites = participants["group"].to_numpy(str), len(factors)
     elsewhere = deal_sites(groups, n_sites, seed + 1)
     moved = plant_sites(volumes, elsewhere, factors), elsewhere
-    plain = regional.cross_validate_regions(volumes, participants, folds, NO_SITE_EFFECT)
-    tables, names = [plain], [(NO_SITE_EFFECT, NO_SITE_EFFECT, False, "own site")]
+    tables = [regional.cross_validate_regions(volumes, participants, folds, NO_SITE_EFFECT)]
+    names = [(NO_SITE_EFFECT, NO_SITE_EFFECT, False, "own site")]
     for kind, confounded in (("balanced", 0.0), ("confounded", CONFOUNDED)):
         sites = deal_sites(groups, n_sites, seed, confounded)
         planted = plant_sites(volumes, sites, factors)
         for harmonised in (False, True):
             for where, tested in (("own site", None), ("any site", moved)):
                 label = f"{kind} sites, {'harmonised' if harmonised else 'as they are'}, {where}"
-                tables.append(
-                    predict_sites(
-                        planted, participants, folds, sites, harmonised=harmonised, label=label, tested=tested
-                    )
-                )
+                how = {"harmonised": harmonised, "label": label, "tested": tested}
+                tables.append(predict_sites(planted, participants, folds, sites, **how))
                 names.append((label, f"{kind} sites", harmonised, where))
     columns = ["model", "sites", "harmonised", "tested"]
     return pd.concat(tables, ignore_index=True), pd.DataFrame(names, columns=columns)
@@ -218,21 +174,7 @@ def site_scenarios(volumes, participants, folds, factors, seed):
 def site_folds(participants, sites):
     """Folds that each leave one site out, without a validation part.
 
-    Parameters
-    ----------
-    participants : pandas.DataFrame
-        ``group``.
-    sites : sequence of str
-        Site of each participant.
-
-    Returns
-    -------
-    list of crossval.Fold
-
-    Raises
-    ------
-    TLEError
-        When there is one site, or the others lack a class.
+    A single site, or one without which a class has nobody, is refused (TLEError).
     """
     sites, groups = np.asarray(sites).astype(str), participants["group"].to_numpy(str)
     names = np.unique(sites)
@@ -255,24 +197,24 @@ def sites_left_out(volumes, participants, sites, kind, seed):
 
     Parameters
     ----------
-    volumes, participants, sites
-        As in `predict_sites`.
+    volumes : pandas.DataFrame
+        Regional volumes as scanned.
+    sites : sequence of str
+        Site of each participant.
     kind : str
         What the sites are, for the names of the models.
-    seed : int
-        Seed of the folds.
 
     Returns
     -------
     predictions : pandas.DataFrame
-        Tables of `tle_utils.models.predictions`.
+        Of three models.
     names : pandas.DataFrame
-        One row a model: ``model``, ``sites`` (`kind`), ``training``.
+        One row per model: ``model``, ``sites`` (`kind`), ``training``.
 
     Raises
     ------
     TLEError
-        See `site_folds` and `crossval.make_folds`.
+        When there is one site, the others lack a class, or a class is too small for the folds.
     """
     left_out = site_folds(participants, sites)
     mixed = make_folds(participants, min(len(left_out), 10), seed=seed)
@@ -287,3 +229,118 @@ def sites_left_out(volumes, participants, sites, kind, seed):
         tables.append(predict_sites(volumes, participants, folds, sites, harmonised=harmonised, label=label))
         names.append((label, kind, training))
     return pd.concat(tables, ignore_index=True), pd.DataFrame(names, columns=["model", "sites", "training"])
+
+
+def second_batch(groups, who):
+    """Who is in the second batch (bool): ``"nobody"``, `ALL_LEFT` or `ADDED`; another `who` is refused (TLEError).
+
+    `ALL_LEFT` is as ``batch_confound=1`` of `maps.make_phantom`; `ADDED` is all right patients and the last 70 in 170
+    of the left ones: the paper's Section 4.1 says that the controls and about 100 left patients came with the original
+    study and that the others were added.
+    """
+    groups = np.asarray(groups)
+    left = groups == "left"
+    late = left & (np.cumsum(left) > round(FROM_ORIGINAL_STUDY * left.sum()))
+    parts = {"nobody": left & False, ALL_LEFT: left, ADDED: late | (groups == "right")}
+    if who not in parts:
+        raise TLEError(f"second batch '{who}': choose one of {', '.join(parts)}")
+    return parts[who]
+
+
+def plant_batch(x, chosen, y_mm, seed, strength=1):
+    """Give the slices of some participants (`chosen`, bool) the smooth field of the phantom's second batch.
+
+    `x` are slices as `slices.load_slices` scales them, (n, 160, 160, len(y_mm)); the copy that is returned is scaled to
+    0…1 again. The field is taken `strength` times; its log has a standard deviation of `maps.BATCH_SD`.
+    """
+    planted = x.copy()
+    part = planted[chosen] * slices.slices_of(maps.batch_factor(seed) ** np.float32(strength), y_mm)
+    low, high = (edge(part, axis=(1, 2, 3), keepdims=True) for edge in (np.min, np.max))
+    planted[chosen] = (part - low) / (high - low)
+    return planted
+
+
+def _predict_batch(job):
+    x, participants, folds, y_mm, seed, who, strength = job
+    planted = plant_batch(x, second_batch(participants["group"], who), y_mm, seed, strength)
+    label = f"{who}, field of {strength * maps.BATCH_SD:.0%}" if strength else "no second batch"
+    return baselines.voxel_svm(planted, participants, folds, seed).assign(model=label)
+
+
+def predict_batches(x, participants, folds, y_mm, seed, workers=1):
+    """Predictions of the voxel SVM on the same participants and folds in every scenario of a second batch.
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        Slices as `slices.load_slices` scales them, shape (n, 160, 160, len(y_mm)).
+    participants : pandas.DataFrame
+        With all three classes.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Predictions; a model is named by who is in the second batch and how strong it is.
+    """
+    jobs = [(x, participants, folds, y_mm, seed, who, strength) for who, strength in SCENARIOS]
+    return pd.concat(run_parallel(_predict_batch, jobs, label="batches", workers=workers), ignore_index=True)
+
+
+def signature(tables):
+    """How often left is found and how often it is called where it is not.
+
+    Parameters
+    ----------
+    tables : dict of str to pandas.DataFrame
+        Name to a table with the paper's nine columns (`published.published_table`, `published.paper_confusion_table`).
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per table and entry of `CALLS`: ``table``, ``what`` and the fields of `published.called`.
+    """
+    rows = [
+        {"table": name, "what": what} | published.called(counts, true, predicted)
+        for name, counts in tables.items()
+        for what, (true, predicted) in CALLS.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def batch_verdict(found, printed):
+    """What the signature says, as two sentences.
+
+    Parameters
+    ----------
+    found : pandas.DataFrame
+        From `signature`.
+    printed : sequence of str
+        Tables of the paper; the others are ours, the first of them without a second batch.
+
+    Returns
+    -------
+    dict of str to str
+        ``paper``: how often the paper's nets call somebody left who is not, and how often they find left.
+        ``planted``: in which of the planted batches the whole signature appears, nobody called left who is not and
+        left found about as often as in the paper (the intervals overlap), and what each of them does.
+    """
+    others = found[found["what"].isin(["control called left", "right called left"])]
+    wrong = others.groupby("table", sort=False)[["count", "n"]].sum()
+    left = found[found["what"] == "left found"].set_index("table")
+
+    def line(name):
+        count, n = wrong.loc[name]
+        wrongly = f"{count} of {n} others called left (95 % CI up to {wilson_interval(count, n)[1]:.1%})"
+        return f"{wrongly}, {left.loc[name, 'share']:.0%} of left found"
+
+    least, most = left.loc[list(printed), "ci_low"].min(), left.loc[list(printed), "ci_high"].max()
+    plain, *planted = [name for name in wrong.index if name not in set(printed)]
+    clean = [name for name in planted if wrong.loc[name, "count"] == 0]
+    whole = [name for name in clean if left.loc[name, "ci_low"] <= most and left.loc[name, "ci_high"] >= least]
+    named = f" ({'; '.join(whole)})" if whole else ""
+    lines = "; ".join(f"{name}: {line(name)}" for name in planted)
+    return {
+        "paper": "; ".join(f"{name}: {line(name)}" for name in printed) + ".",
+        "planted": f"The whole signature appears in {len(whole)} of {len(planted)} planted batches{named}. "
+        f"Without a batch: {line(plain)}. With one: {lines}.",
+    }

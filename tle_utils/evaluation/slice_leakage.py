@@ -13,28 +13,18 @@ from threadpoolctl import threadpool_limits
 
 from tle_utils.base.errors import TLEError
 from tle_utils.base.parallel import run_parallel
-from tle_utils.base.statistics import wilson_interval
+from tle_utils.base.statistics import percentile_interval, wilson_interval
 from tle_utils.imaging import slices
 
 POOL = 4  # voxels averaged along either axis of a slice
 
 
 def _small(path, y_mm):
-    small = slices.averaged(slices.load_slices([path], y_mm), POOL)[0]
-    return small.reshape(-1, len(y_mm)).T
+    return slices.averaged(slices.load_slices([path], y_mm), POOL)[0].reshape(-1, len(y_mm)).T
 
 
 def small_slices(paths, y_mm, workers=1):
-    """Slices of every participant, averaged to 4 mm.
-
-    Parameters
-    ----------
-    paths : sequence of path-like
-        Maps on the template grid.
-    y_mm : sequence of int
-        MNI y coordinates of the slices in mm.
-    workers : int
-        Participants side by side.
+    """Slices of every participant (`paths`: maps on the template grid), averaged to 4 mm.
 
     Returns
     -------
@@ -56,8 +46,7 @@ def _nearest(small, train, test):
     for position in range(positions):
         here = place == position
         flat[here] -= flat[train[place[train] == position]].mean(axis=0)
-    spread = flat[train].std(axis=0)
-    flat /= slices.floored(spread)
+    flat /= slices.floored(flat[train].std(axis=0))
     norms = (flat[train] ** 2).sum(axis=1)
     return train[np.argmin(norms - 2 * flat[test] @ flat[train].T, axis=1)]
 
@@ -80,19 +69,15 @@ def demonstrate_leakage(small, groups, *, n_splits=5, n_shuffles=100, seed=0):
     ----------
     small : numpy.ndarray
         From `small_slices`, shape (n, positions, voxels).
-    groups : sequence of str
-        Class of each participant.
     n_splits : int
         Folds.
     n_shuffles : int
         How often the labels are dealt out anew among participants; all slices of one keep one label.
-    seed : int
-        Seed of folds and random labels.
 
     Returns
     -------
     pandas.DataFrame
-        One row a split and kind of labels: ``split`` (``by slice``, ``by participant``), ``labels`` (``true``,
+        One row per split and kind of labels: ``split`` (``by slice``, ``by participant``), ``labels`` (``true``,
         ``random``), ``accuracy`` over slices, ``accuracy_low``, ``accuracy_high`` (true labels: Wilson 95 % counting
         participants; random labels: 2.5th and 97.5th percentile over the dealings), ``n`` (participants), ``slices``
         and ``same_person`` (share of slices whose nearest one is of the same participant).
@@ -109,7 +94,7 @@ def demonstrate_leakage(small, groups, *, n_splits=5, n_shuffles=100, seed=0):
         smallest = f"class '{names[counts.argmin()]}' has {counts.min()} participants"
         raise TLEError(f"{smallest}, classes: {len(names)}, n_splits = {n_splits}: lower n_splits or add participants")
     if positions < 2:
-        raise TLEError("one slice a participant cannot leak: give two slices or more")
+        raise TLEError("one slice per participant cannot leak: give two slices or more")
     rng = np.random.default_rng(seed)
     dealt = np.stack([rng.permutation(groups) for _ in range(n_shuffles)])
     rows = []
@@ -120,10 +105,10 @@ def demonstrate_leakage(small, groups, *, n_splits=5, n_shuffles=100, seed=0):
                 neighbour[test] = _nearest(small, train, test)
         person, other = np.arange(n * positions) // positions, neighbour // positions
         common = {"split": split, "n": n, "slices": n * positions, "same_person": (person == other).mean()}
-        hit = (groups[person] == groups[other]).mean()
-        low, high = wilson_interval(hit * n, n)
-        rows.append(common | {"labels": "true", "accuracy": hit, "accuracy_low": low, "accuracy_high": high})
-        hits = (dealt[:, person] == dealt[:, other]).mean(axis=1)
-        low, high = np.percentile(hits, [2.5, 97.5])
-        rows.append(common | {"labels": "random", "accuracy": hits.mean(), "accuracy_low": low, "accuracy_high": high})
+        hit, hits = (groups[person] == groups[other]).mean(), (dealt[:, person] == dealt[:, other]).mean(axis=1)
+        for labels, accuracy, (low, high) in (
+            ("true", hit, wilson_interval(hit * n, n)),
+            ("random", hits.mean(), percentile_interval(hits)),
+        ):
+            rows.append(common | {"labels": labels, "accuracy": accuracy, "accuracy_low": low, "accuracy_high": high})
     return pd.DataFrame(rows)

@@ -101,7 +101,7 @@ def test_constant_predictions_are_flagged_and_what_they_leave_undefined_has_a_re
     table = constant(cohort(sizes), called)
     flags = model_tests.results_table(table).loc[0, "flags"]
     assert f"always predicts {called}" in flags and "constant probabilities in 2 of 2 folds" in flags
-    metrics = evaluation_metrics.multiclass_metrics(table).set_index("metric")
+    metrics = evaluation_metrics.model_metrics(table).set_index("metric")
     never = [name for name in CLASSES if name != called]
     assert metrics.loc[[f"ppv_{name}" for name in never], "value"].isna().all()
     assert metrics.loc[metrics["value"].isna(), "reason"].str.len().gt(0).all()

@@ -42,9 +42,7 @@ def test_temperature_is_found_on_validation_rows_only():
 
 
 def test_a_known_temperature_is_found_again():
-    rows = _table(n=4000, sharpness=2.0)
-    p = rows[["p_control", "p_left", "p_right"]].to_numpy()
-    assert calibration.fit_temperature(p, rows["group"], CLASSES) == pytest.approx(2.0, rel=0.1)
+    assert calibration.fit_temperature(_table(n=4000, sharpness=2.0)) == pytest.approx(2.0, rel=0.1)
 
 
 @given(st.integers(0, 50), st.floats(0.1, 10))

@@ -29,7 +29,7 @@ def values(summary, column="value"):
 @settings(max_examples=12, deadline=None)
 @given(tables(TWO))
 def test_binary_metrics_match_scikit_learn(table):
-    found = values(metrics.binary_metrics(table, "left"))
+    found = values(metrics.model_metrics(table, "left"))
     true, called = table["group"] == "left", table["predicted"] == "left"
     assert found["sensitivity"] == pytest.approx(recall_score(true, called))
     assert found["specificity"] == pytest.approx(recall_score(~true, ~called))
@@ -43,7 +43,7 @@ def test_binary_metrics_match_scikit_learn(table):
 @settings(max_examples=12, deadline=None)
 @given(tables())
 def test_three_class_metrics_match_scikit_learn(table):
-    summary = metrics.multiclass_metrics(table)
+    summary = metrics.model_metrics(table)
     found = values(summary)
     recall = recall_score(table["group"], table["predicted"], labels=THREE, average=None)
     assert found["accuracy"] == pytest.approx((table["group"] == table["predicted"]).mean())
@@ -63,7 +63,7 @@ def test_order_of_rows_changes_nothing(table, random):
     order = list(range(len(table)))
     random.shuffle(order)
     mixed = table.iloc[order].reset_index(drop=True)
-    pd.testing.assert_frame_equal(metrics.multiclass_metrics(mixed), metrics.multiclass_metrics(table))
+    pd.testing.assert_frame_equal(metrics.model_metrics(mixed), metrics.model_metrics(table))
     assert calibration.expected_calibration_error(mixed) == pytest.approx(calibration.expected_calibration_error(table))
 
 
@@ -84,24 +84,24 @@ def test_interval_of_a_perfect_result_is_not_a_point():
 def test_side_is_judged_among_patients_by_the_greater_side_probability():
     p = [[0.8, 0.15, 0.05], [0.8, 0.05, 0.15], [0.2, 0.4, 0.4], [0.1, 0.2, 0.7], [0.6, 0.4, 0.0]]
     table = make_table(["left", "left", "left", "right", "control"], p, folds=1)
-    summary = metrics.multiclass_metrics(table)
+    summary = metrics.model_metrics(table)
     assert values(summary)["lateralization_accuracy"] == pytest.approx((1 + 0 + 0.5 + 1) / 4)
     assert values(summary, "n")["lateralization_accuracy"] == 4
 
 
 def test_patient_against_control_joins_the_sides():
     table = random_table(0)
-    found = values(metrics.binary_metrics(table, "patient"))
+    found = values(metrics.model_metrics(table, "patient"))
     ill = table["group"] != "control"
     assert found["sensitivity"] == pytest.approx((table["predicted"] != "control")[ill].mean())
     assert found["auc"] == pytest.approx(roc_auc_score(ill, 1 - table["p_control"]))
     with pytest.raises(TLEError, match="positive class 'Left'.*control, left, right, patient"):
-        metrics.binary_metrics(table, "Left")
+        metrics.model_metrics(table, "Left")
 
 
 def test_class_that_is_never_predicted_is_undefined_with_a_reason():
     table = make_table(["control", "left"] * 6, [[0.9, 0.1]] * 12, TWO)
-    summary = metrics.binary_metrics(table, "left").set_index("metric")
+    summary = metrics.model_metrics(table, "left").set_index("metric")
     assert np.isnan(summary.loc["ppv", "value"])
     assert summary.loc["ppv", "reason"] == "never predicted"
     assert summary.loc["sensitivity", "value"] == 0
@@ -122,23 +122,23 @@ def test_flags_name_the_fold_that_lacks_a_class_and_the_single_class():
 def test_mean_and_spread_are_over_folds():
     table = random_table(2)
     accuracy = metrics.fold_metrics(table).query("metric == 'accuracy'")["value"]
-    line = metrics.multiclass_metrics(table).set_index("metric").loc["accuracy"]
+    line = metrics.model_metrics(table).set_index("metric").loc["accuracy"]
     assert (line["fold_mean"], line["fold_sd"]) == pytest.approx((accuracy.mean(), accuracy.std(ddof=1)))
     assert line["folds"] == 3
 
 
 def test_leave_one_out_has_pooled_values_only():
     alone = random_table(2, folds=60).assign(fold=np.arange(60))
-    summary = metrics.multiclass_metrics(alone).set_index("metric")
+    summary = metrics.model_metrics(alone).set_index("metric")
     assert summary["fold_sd"].isna().all()
     assert summary.loc["accuracy", "ci_low"] < summary.loc["accuracy", "value"] < summary.loc["accuracy", "ci_high"]
-    assert metrics.flags(alone) == ["one participant a fold: read pooled values, AUC leans low"]
+    assert metrics.flags(alone) == ["one participant per fold: read pooled values, AUC leans low"]
 
 
 def test_repeats_do_not_narrow_the_interval_of_a_proportion():
     once = random_table(3)
     thrice = pd.concat([once.assign(repeat=repeat) for repeat in range(3)])
-    one, three = metrics.multiclass_metrics(once), metrics.multiclass_metrics(thrice)
+    one, three = metrics.model_metrics(once), metrics.model_metrics(thrice)
     columns = ["metric", "value", "ci_low", "ci_high", "n"]
     pd.testing.assert_frame_equal(one[columns], three[columns])
 
@@ -148,7 +148,7 @@ def test_bootstrap_interval_covers_the_true_area():
     covered = 0
     for seed in range(25):
         table = random_table(seed, n=80, classes=TWO, signal=0.7, folds=2)
-        line = metrics.binary_metrics(table, "left", seed).set_index("metric").loc["auc"]
+        line = metrics.model_metrics(table, "left", seed).set_index("metric").loc["auc"]
         covered += line["ci_low"] <= truth <= line["ci_high"]
     assert covered >= 20
 
@@ -157,7 +157,7 @@ def test_validation_rows_are_kept_apart():
     table = random_table(4)
     kept = table.assign(split="validation", fold=(table["fold"] + 1) % 3, predicted="left")
     both = pd.concat([table, kept], ignore_index=True)
-    pd.testing.assert_frame_equal(metrics.multiclass_metrics(both), metrics.multiclass_metrics(table))
+    pd.testing.assert_frame_equal(metrics.model_metrics(both), metrics.model_metrics(table))
     accuracy = metrics.fold_metrics(both, split="validation").query("metric == 'accuracy'")
     assert accuracy["value"].mean() == pytest.approx(1 / 3, abs=0.1)
 
@@ -174,11 +174,11 @@ def test_reliability_bins_hold_equal_numbers_and_a_calibrated_model_has_small_er
     p = rng.uniform(size=20000)
     groups = np.where(rng.uniform(size=p.size) < p, "left", "control")
     table = make_table(groups, np.stack([1 - p, p], axis=1), TWO)
-    bins = calibration.reliability_table(table, "left")
+    bins = calibration.reliability_table(table)
     assert bins["n"].tolist() == [2000] * 10
-    assert calibration.expected_calibration_error(table, "left") < 0.015
+    assert calibration.expected_calibration_error(table) < 0.015
     overconfident = make_table(groups, np.stack([p < 0.5, p >= 0.5], axis=1), TWO)
-    assert calibration.expected_calibration_error(overconfident, "left") == pytest.approx(0.25, abs=0.02)
+    assert calibration.expected_calibration_error(overconfident) == pytest.approx(0.25, abs=0.02)
 
 
 def test_leak_guard_names_the_participant():
@@ -223,9 +223,9 @@ def test_participant_with_two_true_classes_or_on_two_sides_of_a_fold_is_refused(
 def test_missing_column_several_models_and_no_rows_are_refused():
     table = random_table(8)
     with pytest.raises(TLEError, match="no column fold"):
-        metrics.multiclass_metrics(table.drop(columns="fold"))
+        metrics.model_metrics(table.drop(columns="fold"))
     with pytest.raises(TLEError, match="rows of 2 models"):
-        metrics.multiclass_metrics(pd.concat([table, table.assign(model="other")]))
+        metrics.model_metrics(pd.concat([table, table.assign(model="other")]))
     with pytest.raises(TLEError, match="no row with split 'validation'"):
         metrics.fold_metrics(table, split="validation")
 

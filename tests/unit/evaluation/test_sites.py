@@ -1,15 +1,19 @@
-"""Planted sites mislead as they should, harmonisation is fitted in the fold, and sites are left out whole."""
+"""Planted sites and batches mislead as they should, harmonisation is fitted in the fold, sites are left out whole."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from tle_utils.base.errors import TLEError
+from tle_utils.evaluation import published
 from tle_utils.evaluation import sites as evaluation_sites
 from tle_utils.evaluation.model_tests import results_table
-from tle_utils.imaging import atlas
+from tle_utils.figures import comparison
+from tle_utils.figures import tables as figures_tables
+from tle_utils.imaging import atlas, slices
 from tle_utils.models import baselines, crossval
 from tle_utils.phantom import maps
+from tle_utils.phantom.volumes import Knobs
 
 N = 60
 PEOPLE = pd.DataFrame(
@@ -142,3 +146,65 @@ def test_left_out_and_mixed_sites_train_on_as_many(factors):
     table, names = evaluation_sites.sites_left_out(volumes(), PEOPLE, sites, "planted", seed=0)
     assert names["training"].nunique() == 3 and (table["split"] == "test").all()
     assert (table.groupby(["model", "fold"]).size() == N).all()
+
+
+BATCHED = np.array(["control", "left", "right"] * 17)
+
+
+def test_who_is_in_the_second_batch():
+    assert not evaluation_sites.second_batch(BATCHED, "nobody").any()
+    np.testing.assert_array_equal(evaluation_sites.second_batch(BATCHED, evaluation_sites.ALL_LEFT), BATCHED == "left")
+    added = evaluation_sites.second_batch(BATCHED, evaluation_sites.ADDED)
+    assert added[BATCHED == "right"].all() and not added[BATCHED == "control"].any()
+    left = added[BATCHED == "left"]
+    assert left.sum() == 7 and left[-7:].all()
+    with pytest.raises(TLEError, match="choose one of nobody"):
+        evaluation_sites.second_batch(BATCHED, "everybody")
+
+
+def test_the_planted_batch_is_that_of_the_phantom():
+    knobs = Knobs(seed=8)
+    one = maps.draw("left", 0, knobs) | {"noise": None}
+    second = one | {"row": one["row"] | {"batch": 1}}
+    plain, batch = (maps.in_space(maps.render(drawn, knobs)) for drawn in (one, second))
+    y_mm = (-30, -24)
+    scaled = [part / part.max() for part in (slices.slices_of(volume, y_mm) for volume in (plain, batch))]
+    planted = evaluation_sites.plant_batch(np.stack([scaled[0]] * 2), np.array([True, False]), y_mm, seed=8)
+    np.testing.assert_allclose(planted[0], scaled[1], atol=1e-5)
+    np.testing.assert_array_equal(planted[1], scaled[0])
+    assert np.abs(planted[0] - planted[1]).max() > 0.05
+    twice = evaluation_sites.plant_batch(np.stack([scaled[0]]), np.array([True]), y_mm, seed=8, strength=2)
+    assert np.abs(twice[0] - scaled[0]).mean() > np.abs(planted[0] - planted[1]).mean()
+
+
+def tables(left, left_to_right, control_to_left, n=100):
+    columns = list(published.PAPER_COLUMNS)
+    row = [control_to_left, n - control_to_left, 0, n - left - left_to_right, left, left_to_right, 0, n, 0]
+    return pd.DataFrame([row], columns=columns)
+
+
+def test_the_signature_counts_the_papers_tables():
+    found = evaluation_sites.signature({"paper": published.published_table("figure_8")}).set_index("what")
+    assert found["count"].to_dict() == {
+        **{"left found": 99, "left called right": 57, "control called left": 0, "right called left": 0}
+    }
+    assert found.loc["left found", "n"] == 170 and found.loc["right called left", "n"] == 160
+    assert 0 < found.loc["right called left", "ci_high"] < 0.03
+    assert figures_tables.readable_signature(found.reset_index()).loc["paper", "left found"].startswith("99/170, 0.58")
+
+
+def test_the_verdict_needs_both_halves_of_the_signature():
+    paper = {"paper": published.published_table("figure_8")}
+    ours = {
+        "none": tables(60, 10, 9),
+        "finds all": tables(100, 0, 0),
+        "like it": tables(60, 30, 0),
+        "blind": tables(0, 50, 0),
+    }
+    text = evaluation_sites.batch_verdict(evaluation_sites.signature(paper | ours), ["paper"])
+    assert "0 of 330 others" in text["paper"] and "1.2%" in text["paper"]
+    assert "appears in 1 of 3 planted batches (like it)" in text["planted"]
+    assert "Without a batch: 9 of 200" in text["planted"]
+    assert len(comparison.signature_figure(evaluation_sites.signature(paper | ours)).data) == len(
+        evaluation_sites.CALLS
+    )

@@ -63,7 +63,7 @@ def test_small_slices_keep_the_layout(tmp_path):
     [
         (images(), np.repeat(["control", "left"], [27, 3]), "class 'left' has 3 participants"),
         (images(), np.repeat(["left"], 30), "classes: 1"),
-        (images()[:, :1], GROUPS, "one slice a participant"),
+        (images()[:, :1], GROUPS, "one slice per participant"),
     ],
 )
 def test_what_cannot_be_shown_is_said(small, groups, words):
