@@ -24,7 +24,7 @@ from tle_utils.cohorts.manifest import OpenNeuro, inside
 from tle_utils.cohorts.tables import read_table
 
 ATTEMPTS = 4
-BACKOFF = 1.0  # s before the second attempt, twice as long before each further one
+BACKOFF = 1.0  # s before the second attempt, and times 4 and 9 before the next ones
 TIMEOUT = (10, 30)  # s to connect, and between two chunks
 GIVE_UP_AFTER = 3  # files in a row that a server could not give
 
@@ -38,31 +38,6 @@ class Published(NamedTuple):
     def is_of(self, data):
         """Whether bytes are the published ones."""
         return hashlib.sha256(data).hexdigest() == self.sha256
-
-
-class _Verified:
-    """Remember by size and modification time which files had the right sha256, so that they are hashed once."""
-
-    def __init__(self, folder):
-        self.folder, self.file, self.known = folder, folder / ".verified.json", {}
-        with contextlib.suppress(OSError, ValueError):
-            self.known = dict(json.loads(self.file.read_text(encoding="utf-8")))
-
-    def holds(self, path, published):
-        """Whether the local file has the published bytes."""
-        file = self.folder / path
-        if not file.is_file() or file.stat().st_size != published.size:
-            return False
-        now = [published.size, file.stat().st_mtime_ns, published.sha256]
-        if self.known.get(path) != now and sha256(file) == published.sha256:
-            self.known[path] = now
-        return self.known.get(path) == now
-
-    def save(self):
-        """Write what is known; a folder that cannot be written to is only slower the next time."""
-        if self.known:
-            with contextlib.suppress(TLEError):
-                write_json(self.file, self.known)
 
 
 def published_files(cohort):
@@ -88,6 +63,23 @@ def published_files(cohort):
     return found
 
 
+def _verified(folder, published):
+    """Local files with the published bytes by path; size and time of a file are kept, so that it is hashed once."""
+    state, known, good = folder / ".verified.json", {}, {}
+    with contextlib.suppress(OSError, ValueError):
+        known = dict(json.loads(state.read_text(encoding="utf-8")))
+    for path, (size, checksum) in published.items():
+        file = folder / path
+        if file.is_file() and file.stat().st_size == size:
+            now = [size, file.stat().st_mtime_ns, checksum]
+            if known.get(path) == now or sha256(file) == checksum:
+                good[path], known[path] = file, now
+    if good:
+        with contextlib.suppress(TLEError):  # a folder that cannot be written to is only slower the next time
+            write_json(state, known)
+    return good
+
+
 def verified_files(cohort):
     """Local files of an OpenNeuro cohort, told apart by content.
 
@@ -98,9 +90,8 @@ def verified_files(cohort):
     bad : list of pathlib.Path
         Files that exist under the right name with other bytes.
     """
-    state, published = _Verified(cohort.folder), published_files(cohort)
-    good = {path: cohort.folder / path for path in published if state.holds(path, published[path])}
-    state.save()
+    published = published_files(cohort)
+    good = _verified(cohort.folder, published)
     return good, [cohort.folder / path for path in published if path not in good and (cohort.folder / path).exists()]
 
 
@@ -153,9 +144,8 @@ class _Web:
     def read(self, path, published):
         """Bytes of the file; requests.RequestException or ValueError where they cannot be had."""
         for attempt in range(ATTEMPTS):
-            if attempt:
-                self.progress.reset()
-                time.sleep(BACKOFF * 2 ** (attempt - 1))
+            time.sleep(BACKOFF * attempt**2)
+            self.progress.reset()
             data = io.BytesIO()
             try:
                 self.pull(f"{self.address}/{path}", data, None)
@@ -178,18 +168,18 @@ def _plain(error):
     return getattr(error, "strerror", None) or str(error)
 
 
-def _wanted(cohort, published, only, limit):
-    """Paths of the files that are asked for."""
+def _wanted(cohort, only, limit):
+    """Files that are asked for, by path."""
     if only not in (None, "table", "images"):
         raise TLEError(f"--only {only}: use table or images")
     if limit is not None and limit < 1:
         raise TLEError(f"--limit {limit}: use a whole number from 1")
-    tables = [path for path in published if path in cohort.entry.table]
-    images = [path for path in published if path not in cohort.entry.table]
-    wanted = (tables if only != "images" else []) + (images[:limit] if only != "table" else [])
-    if not wanted:
+    published = published_files(cohort)
+    tables = [path for path in published if path in cohort.entry.table and only != "images"]
+    images = [path for path in published if path not in cohort.entry.table and only != "table"]
+    if not tables + images:
         raise TLEError(f"{cohort.name}: the table is not part of the dataset: {cohort.entry.table_from}")
-    return wanted
+    return {path: published[path] for path in tables + images[:limit]}
 
 
 def fetch(cohort, *, only=None, limit=None, mirror=None):
@@ -217,38 +207,33 @@ def fetch(cohort, *, only=None, limit=None, mirror=None):
     TLEError
         No network, no space, or files that could not be had; what was had stays.
     """
-    published, name, entry, folder = published_files(cohort), cohort.name, cohort.entry, cohort.folder
-    wanted, state, where = _wanted(cohort, published, only, limit), _Verified(folder), f"downloads/{name}"
-    missing = [path for path in wanted if not state.holds(path, published[path])]
-    size = sum(published[path].size for path in missing)
-    there = f"{len(wanted) - len(missing)} of {len(wanted)} files there and verified"
-    print(f"{name}: {there}, {amount(size)} to get", flush=True)
+    name, entry, folder, where = cohort.name, cohort.entry, cohort.folder, f"downloads/{cohort.name}"
+    wanted = _wanted(cohort, only, limit)
+    good = _verified(folder, wanted)
+    missing = {path: published for path, published in wanted.items() if path not in good}
+    size = sum(published.size for published in missing.values())
+    print(f"{name}: {len(good)} of {len(wanted)} files there and verified, {amount(size)} to get", flush=True)
     free = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
     if free < size:
         raise TLEError(f"{where}: {amount(size)} needed, {amount(free)} free: make room or use --limit")
     address = f"{entry.url}/{entry.dataset}" if mirror is None else str(mirror)
     kind = _Web if address.startswith(("http://", "https://")) else _Folder
     source, failed, in_a_row = kind(address, Progress(size, name, "B")), {}, 0
-    try:
-        for path in missing:
-            try:
-                write_bytes(folder / path, source.read(path, published[path]))
-                if not state.holds(path, published[path]):
-                    raise ValueError("it changed while it was written")
-                in_a_row = 0
-            except (OSError, ValueError) as error:  # of requests too
-                if isinstance(next(iter(error.args), None), urllib3.exceptions.MaxRetryError):
-                    remedy = f"run fetch again, copy the files to {where} or pass --mirror FOLDER"
-                    raise TLEError(f"{name}: no network ({address} cannot be reached): {remedy}") from None
-                failed[path], in_a_row = _plain(error), in_a_row + 1
-                if in_a_row == GIVE_UP_AFTER and kind is _Web:
-                    break
-    finally:
-        state.save()
-    if failed:
-        first, why = next(iter(failed.items()))
-        count = sum(not state.holds(path, published[path]) for path in missing)
-        raise TLEError(f"{name}: {count} of {len(wanted)} files are missing (first: {first}: {why}): {source.again}")
+    for path, published in missing.items():
+        try:
+            write_bytes(folder / path, source.read(path, published))
+            in_a_row = 0
+        except (OSError, ValueError) as error:  # of requests too
+            if isinstance(next(iter(error.args), None), urllib3.exceptions.MaxRetryError):
+                remedy = f"run fetch again, copy the files to {where} or pass --mirror FOLDER"
+                raise TLEError(f"{name}: no network ({address} cannot be reached): {remedy}") from None
+            failed[path], in_a_row = _plain(error), in_a_row + 1
+            if in_a_row == GIVE_UP_AFTER and kind is _Web:
+                break
+    good = _verified(folder, wanted)
+    if left := [path for path in wanted if path not in good]:
+        first = f"first: {left[0]}: {failed.get(left[0], 'changed on the disk')}"
+        raise TLEError(f"{name}: {len(left)} of {len(wanted)} files are missing ({first}): {source.again}")
     if entry.table_from:
         print(f"{name}: the clinical table comes separately: {entry.table_from}")
     return [folder / path for path in wanted]

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 
 from tle_utils.base.errors import TLEError
 from tle_utils.base.project import FILE_NAME, project_root
@@ -28,12 +28,12 @@ def inside(value):
 
 
 Text = Annotated[str, BeforeValidator(_as_text)]
-Inside = Annotated[str, BeforeValidator(lambda value: inside(value) if isinstance(value, str) else value)]
+Inside = Annotated[str, AfterValidator(inside)]
 Words = Annotated[list[Text], Field(min_length=1)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _Strict(BaseModel, extra="forbid", frozen=True):
+    """Part of a manifest; a name that it does not know is refused."""
 
 
 class LabelRule(_Strict):
@@ -120,16 +120,9 @@ class Planted(_Cohort):
 class Scans(_Cohort):
     """Scans in a folder and their tables: what the kinds of cohorts that are not made on the spot have in common.
 
-    Attributes
-    ----------
-    table : list of str
-        Participants tables (TSV, CSV or XLSX) in the cohort's folder; their rows are joined.
-    table_from : str
-        How to get the tables where they are not part of the dataset.
-    images : str, optional
-        Glob pattern of the scans in the folder, where their names do not tell which session or run to take.
-    columns, labels
-        How the tables are read.
+    The rows of all in `table` (TSV, CSV or XLSX) are joined, and read as `columns` and `labels` say; `table_from` tells
+    how to get them where they are not part of the dataset. `images` is a glob pattern in the folder, for scans whose
+    names do not tell which session or run to take.
     """
 
     table: list[Text] = Field(["participants.tsv"], min_length=1)
@@ -141,9 +134,8 @@ class Scans(_Cohort):
     @model_validator(mode="before")
     @classmethod
     def _one_table(cls, data):
-        if isinstance(data, dict) and isinstance(data.get("table"), str):
-            data = {**data, "table": [data["table"]]}
-        return data
+        alone = isinstance(data, dict) and isinstance(data.get("table"), str)
+        return data | {"table": [data["table"]]} if alone else data
 
 
 class Local(Scans):
@@ -182,7 +174,7 @@ class Cohort:
     name : str
         As in the manifest.
     entry : Phantom, PhantomT1w, Planted, Local or OpenNeuro
-        What the manifest says of it.
+        What the manifest says of it; its ``kind`` tells which of them it is.
     root : pathlib.Path
         Folder of the manifest.
     base : Cohort or None
@@ -203,10 +195,7 @@ class Cohort:
     def folder(self):
         """Folder of the cohort's tables and scans (absolute pathlib.Path, may not exist).
 
-        Raises
-        ------
-        TLEError
-            The path names an environment variable that is not set.
+        TLEError where the path names an environment variable that is not set.
         """
         if not isinstance(self.entry, Local):
             return self.root / "downloads" / self.name

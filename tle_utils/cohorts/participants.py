@@ -6,7 +6,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pandas as pd
-import pandera.pandas as pa
 
 from tle_utils.base.errors import TLEError
 from tle_utils.base.project import FILE_NAME
@@ -16,21 +15,6 @@ from tle_utils.cohorts.scans import key_of, label_of, scans_of
 from tle_utils.cohorts.tables import MISSING, read_table, some
 
 _SEX = {"f": "F", "female": "F", "woman": "F", "m": "M", "male": "M", "man": "M"}
-
-_FIELDS = {
-    "participant_id": pa.Column(str, pa.Check.str_matches(r"^sub-[A-Za-z0-9]+$"), unique=True),
-    "group": pa.Column(str, pa.Check.isin(["control", "left", "right", "exclude"])),
-    "age": pa.Column(float, pa.Check.in_range(0, 120), nullable=True),
-    "sex": pa.Column(str, pa.Check.isin(["F", "M", ""])),
-    "site": pa.Column(str),
-    "mts": pa.Column("boolean", nullable=True),
-    "hippocampus_left": pa.Column(float, pa.Check.gt(0), nullable=True),
-    "hippocampus_right": pa.Column(float, pa.Check.gt(0), nullable=True),
-    "image": pa.Column(str),
-    "image_kind": pa.Column(str, pa.Check.isin(["t1w", "gm"])),
-    "reason": pa.Column(str),
-}
-SCHEMA = pa.DataFrameSchema(_FIELDS, strict="filter")
 
 
 def _table_path(cohort, text):
@@ -139,7 +123,7 @@ def _volume(text):
 
 
 def _read(cohort):
-    """All participants of a cohort, excluded ones too, and what was odd."""
+    """All participants of a cohort, excluded ones too, with " place", where the row stands; and what was odd."""
     name, entry, notes = cohort.name, cohort.entry, []
     if not isinstance(entry, Scans):
         raise TLEError(f"cohort '{name}' is of kind {entry.kind}: it is made by notebook 01, there is no table to read")
@@ -177,18 +161,13 @@ def _read(cohort):
     return frame, notes
 
 
-def _checked(cohort, frame, notes):
-    """The table as later steps may rely on it; prints what the reader must know, and how many are in each class."""
+def _said(cohort, frame, notes):
+    """The table without its helper columns; prints what the reader must know, and how many are in each class."""
     kept, excluded = frame[frame["group"] != "exclude"], frame[frame["group"] == "exclude"]
-    counts = kept["group"].value_counts().sort_index()
-    text = ", ".join(f"{n} {group}" for group, n in counts.items())
+    text = ", ".join(f"{n} {group}" for group, n in kept["group"].value_counts().sort_index().items())
     left = ", ".join(f"{n} {reason}" for reason, n in excluded["reason"].value_counts(sort=False).items())
-    try:
-        frame = SCHEMA.validate(frame)
-    except pa.errors.SchemaError as error:
-        raise TLEError(f"{cohort.name}: {str(error).splitlines()[0]}: mend the table") from None
     print("\n".join([*notes, f"{cohort.name}: {text or 'nobody'}; left out: {left or 'nobody'}"]))
-    return frame
+    return frame.drop(columns=" place")
 
 
 def load_cohort(cohort):
@@ -221,7 +200,7 @@ def load_cohort(cohort):
         remedy = fetch if isinstance(cohort.entry, OpenNeuro) else check
         why = some(sorted(set(frame["reason"])))
         raise TLEError(f"{cohort.name}: nobody is left of {len(frame)} rows ({why}): {remedy}")
-    kept = _checked(cohort, frame, notes)[~excluded].drop(columns="reason").reset_index(drop=True)
+    kept = _said(cohort, frame, notes)[~excluded].drop(columns="reason").reset_index(drop=True)
     kept.attrs["excluded"] = frame.loc[excluded, ["participant_id", "reason"]].to_dict("records")
     return kept
 
@@ -235,7 +214,7 @@ def load_table_only(cohort):
         As `load_cohort`, but with the rows that the label rules exclude (``group`` is ``exclude``), with a column
         ``reason``, and with an empty ``image`` where there is none.
     """
-    return _checked(cohort, *_read(cohort))
+    return _said(cohort, *_read(cohort))
 
 
 def data_files(cohort):

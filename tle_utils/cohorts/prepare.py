@@ -25,11 +25,9 @@ class Prepared(NamedTuple):
 
     Attributes
     ----------
-    quality : pandas.DataFrame
-        Median and range over the participants, one row per figure of merit.
-    subjects : pandas.DataFrame
-        One row per participant: orientation of the scan, whether it passed, figures of merit; empty where nothing was
-        preprocessed.
+    quality, subjects : pandas.DataFrame
+        Figures of merit: their median and range over the participants, and those of each participant with the
+        orientation of the scan and whether it passed; empty where nothing was preprocessed.
     overlays : list of tuple
         ``(label, T1w, grey matter)`` of every participant with a T1w, for the contact sheet.
     flagged : pandas.DataFrame
@@ -56,11 +54,9 @@ def _phantom(entry, folder, limit, seed, workers, knobs):
     knobs = entry.model_dump(include=fields) | {name: value for name, value in knobs.items() if value is not None}
     table = maps.make_phantom(folder, **counts, **knobs, seed=seed, workers=workers)
     truth = pd.read_csv(folder / "truth.tsv", sep="\t").set_index("participant_id").loc[table["participant_id"]]
-    loss = pd.Series(np.nan, truth.index)
-    for side in ("left", "right"):
-        rows = truth["true_side"] == side
-        loss[rows] = 1 - np.exp(truth.loc[rows, f"effect_{side}_hippocampus"])
-    return table.assign(true_loss=loss.to_numpy())
+    effects = {side: truth[f"effect_{side}_hippocampus"] for side in ("left", "right")}
+    effect = np.select([truth["true_side"] == side for side in effects], list(effects.values()), np.nan)
+    return table.assign(true_loss=1 - np.exp(effect))
 
 
 def _plant_one(person, folder, effect):
@@ -192,20 +188,17 @@ def describe_cohort(participants):
     pandas.DataFrame
         ``n``, mean and SD of age in years, women, and mean hippocampal volumes in ml.
     """
-    rows = []
-    for group in GROUPS:
-        part = participants[participants["group"] == group]
-        if len(part):
-            rows.append(
-                {
-                    "class": group,
-                    "n": len(part),
-                    "age (years, mean ± SD)": f"{part['age'].mean():.0f} ± {part['age'].std():.0f}",
-                    "women": int((part["sex"] == "F").sum()),
-                    "left hippocampus (ml)": round(part["hippocampus_left"].mean(), 2),
-                    "right hippocampus (ml)": round(part["hippocampus_right"].mean(), 2),
-                }
-            )
+    rows = [
+        {
+            "class": group,
+            "n": len(part),
+            "age (years, mean ± SD)": f"{part['age'].mean():.0f} ± {part['age'].std():.0f}",
+            "women": int((part["sex"] == "F").sum()),
+            "left hippocampus (ml)": round(part["hippocampus_left"].mean(), 2),
+            "right hippocampus (ml)": round(part["hippocampus_right"].mean(), 2),
+        }
+        for group, part in participants.groupby("group")
+    ]
     return pd.DataFrame(rows).set_index("class")
 
 

@@ -72,11 +72,8 @@ def _text_rows(text, name, notes):
 
 
 def _cell(value):
-    if value is None:
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value)
+    whole = isinstance(value, float) and value.is_integer()
+    return "" if value is None else str(int(value) if whole else value)
 
 
 def _sheet_rows(data, name, notes):
