@@ -38,6 +38,7 @@ from tle_utils.base.errors import TLEError
 from tle_utils.base.project import project_root, run_folder
 from tle_utils.imaging import slices
 from tle_utils.models import crossval, training
+from tle_utils.models.settings import preset
 from tle_utils.phantom import maps
 
 CLASSES = ("left", "right")
@@ -107,7 +108,7 @@ def cohort(bench):
 
 def settings(epochs):
     """Settings of the preset ``book`` without early stopping (training.Training)."""
-    given = training.preset("book", "figure_2", max_epochs=epochs, classes=CLASSES, learning_rate=LEARNING_RATE)
+    given = preset("book", "figure_2", max_epochs=epochs, classes=CLASSES, learning_rate=LEARNING_RATE)
     return given.model_copy(update={"patience": epochs})
 
 
@@ -165,7 +166,7 @@ def require_torch(python):
 
 def _timed_fold(x, groups, fold, epochs):
     start = time.monotonic()
-    stored = training.train_fold(x, groups, CLASSES, fold, settings(epochs), SEED)
+    stored = training.train_fold(x, groups, fold, settings(epochs), SEED)
     return time.monotonic() - start, stored
 
 

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from tle_utils.imaging import slices
-from tle_utils.models import crossval, multitask
+from tle_utils.models import crossval
 from tle_utils.models.predictions import CLASSES
-from tle_utils.models.training import Training
+from tle_utils.models.settings import MultitaskOptions, Training
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +28,7 @@ def test_single_task_net(people, tmp_path):
 
 
 def test_multitask_net(people, tmp_path):
-    options = multitask.MultitaskOptions(max_epochs=2, members=2, flip=True, standardise=True)
+    options = MultitaskOptions(max_epochs=2, members=2, flip=True, standardise=True)
     inputs = noise(people, slices.POOLED_SHAPE), people, crossval.make_folds(people, 3, seed=0), options
-    tables = [
-        multitask.cross_validate_multitask(*inputs, folder=tmp_path / str(w), seed=0, workers=w)[0] for w in (1, 2)
-    ]
+    tables = [crossval.cross_validate(*inputs, folder=tmp_path / str(w), seed=0, workers=w)[0] for w in (1, 2)]
     pd.testing.assert_frame_equal(*tables)

@@ -16,7 +16,7 @@ from tle_utils.base import parallel
 from tle_utils.base.errors import TLEError
 from tle_utils.models import crossval
 from tle_utils.models.predictions import CLASSES
-from tle_utils.models.training import Training
+from tle_utils.models.settings import Training
 from tle_utils.phantom import maps
 
 LOOPBACK = "127.0.0.1"

@@ -1,6 +1,30 @@
 """What is fitted, and its out-of-fold predictions: the paper's networks, the multi-task network, simple comparators.
 
-Everything fitted or chosen here is fitted on the training part of a fold.
+Everything fitted or chosen here is fitted on the training part of a fold. Throughout this door:
+
+participants : pandas.DataFrame
+    One row per participant, in the order of the slices or volumes beside it: ``participant_id``, ``group``.
+groups : numpy.ndarray
+    Class of each participant: control, left, right.
+folds, fold : sequence of crossval.Fold, crossval.Fold
+    Who trains, validates and tests: positions in `participants`. A comparator also takes plain
+    ``(train, validation, test)``.
+settings : settings.Training or settings.MultitaskOptions
+    How a network is built and trained.
+x : numpy.ndarray
+    Slices, float32, shape (n, rows, columns, slices).
+y_mm : sequence of int
+    MNI y coordinates of the slices in mm.
+volumes : pandas.DataFrame
+    From `regions.read_regional_volumes`.
+seed : int
+    Of everything random: shuffles, weights, noise, dropout, inner folds, permutations.
+workers : int
+    Processes side by side; no result depends on it.
+label : str
+    Name of the model in the table of predictions.
+
+A function that predicts returns the table of predictions (pandas.DataFrame) that `predictions` describes.
 """
 
 import lazy_loader
@@ -11,8 +35,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "baselines": ["comparators", "leave_one_out"],
         "crossval": ["cross_validate", "make_folds"],
         "ideal_observer": ["IDEAL_OBSERVER", "ideal_predictions", "read_truth"],
-        "multitask": ["cross_validate_multitask", "load_inputs"],
-        "multitask_network": ["build_multitask"],
+        "multitask": ["load_inputs"],
         "networks": ["build", "convolutions", "layer_table", "parameter_counts"],
         "regional": ["cross_validate_regions"],
         "settings": ["MultitaskOptions", "parameter_counts_of", "preset", "published_counts"],

@@ -1,7 +1,8 @@
 """Comparators from scikit-learn: out-of-fold predictions of simple models on the folds of the networks.
 
 Every model is fitted on the training part of a fold only, the same participants the networks learn from; the
-validation part is predicted, never learned from.
+validation part is predicted, never learned from. Hippocampal volumes are the columns ``hippocampus_left`` and
+``hippocampus_right`` of `participants`, in any unit, the same on both sides.
 """
 
 import numpy as np
@@ -26,27 +27,18 @@ def _groups(participants):
     return participants["group"].to_numpy(str)
 
 
+def _fitted(model, features, labels, train, rows):
+    """Names of the classes and their probabilities for `rows`; `labels` are those of `train`."""
+    model.fit(features[train], labels)
+    return model.classes_, model.predict_proba(features[rows])
+
+
 def majority(participants, folds):
-    """Always the most frequent class of the training part, with the training frequencies as probabilities.
-
-    Parameters
-    ----------
-    participants : pandas.DataFrame
-        One row a participant: ``participant_id``, ``group``.
-    folds : sequence
-        Positions of each fold: `tle_utils.models.crossval.Fold`, or plain ``(train, validation, test)`` with an empty
-        validation part where there is none.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The table of `tle_utils.models.predictions`.
-    """
-    groups = _groups(participants)
+    """Always the most frequent class of the training part, with the training frequencies as probabilities."""
+    groups, nothing = _groups(participants), np.zeros((len(participants), 1))
 
     def predict(train, rows, number):
-        model = DummyClassifier(strategy="prior").fit(train[:, None], groups[train])
-        return model.classes_, model.predict_proba(rows[:, None])
+        return _fitted(DummyClassifier(strategy="prior"), nothing, groups[train], train, rows)
 
     return out_of_fold(participants, folds, "majority", predict)
 
@@ -73,18 +65,6 @@ def _logistic():
 def hippocampal_volumes(participants, folds):
     """Logistic regression on the left and the right hippocampal volume, standardised in the fold.
 
-    Parameters
-    ----------
-    participants : pandas.DataFrame
-        ``participant_id``, ``group``, ``hippocampus_left``, ``hippocampus_right`` (any unit, the same on both sides).
-    folds : sequence
-        As in `majority`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The table of `tle_utils.models.predictions`.
-
     Raises
     ------
     TLEError
@@ -93,8 +73,7 @@ def hippocampal_volumes(participants, folds):
     values, groups = _volumes(participants), _groups(participants)
 
     def predict(train, rows, number):
-        model = _logistic().fit(values[train], groups[train])
-        return model.classes_, model.predict_proba(values[rows])
+        return _fitted(_logistic(), values, groups[train], train, rows)
 
     return out_of_fold(participants, folds, "hippocampal volumes", predict)
 
@@ -102,27 +81,22 @@ def hippocampal_volumes(participants, folds):
 def asymmetry(participants, folds):
     """Thresholds on two numbers: asymmetry (L − R) / (L + R) for the side, the smaller volume for patient or control.
 
-    Each threshold is where a logistic regression on that number alone, fitted in the fold, crosses one half.
-    Left and right probabilities are the patient's probability divided by that of the side.
+    Each threshold is where a logistic regression on that number alone, fitted in the fold, crosses one half. Left and
+    right probabilities are the patient's probability divided by that of the side.
 
-    Parameters
-    ----------
-    participants, folds
-        As in `hippocampal_volumes`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The table of `tle_utils.models.predictions`.
+    Raises
+    ------
+    TLEError
+        Names the participants without volumes.
     """
     volumes, groups = _volumes(participants), _groups(participants)
-    index = ((volumes[:, :1] - volumes[:, 1:]) / volumes.sum(axis=1, keepdims=True)).reshape(-1, 1)
+    index = (volumes[:, :1] - volumes[:, 1:]) / volumes.sum(axis=1, keepdims=True)
     smaller = volumes.min(axis=1, keepdims=True)
 
     def two_way(feature, is_first, train, rows):
         if is_first[train].all() or not is_first[train].any():
             return np.full(len(rows), float(is_first[train].all()))
-        return _logistic().fit(feature[train], is_first[train]).predict_proba(feature[rows])[:, 1]
+        return _fitted(_logistic(), feature, is_first[train], train, rows)[1][:, 1]
 
     def predict(train, rows, number):
         ill = groups != "control"
@@ -135,69 +109,8 @@ def asymmetry(participants, folds):
     return out_of_fold(participants, folds, "asymmetry index", predict)
 
 
-def _linear_kernel(flat, train):
-    """Scalar products of all rows after standardising each voxel on the training rows, in blocks of voxels."""
-    deviation = np.concatenate(
-        [flat[train, start : start + BLOCK].std(axis=0) for start in range(0, flat.shape[1], BLOCK)]
-    )
-    deviation = slices.floored(deviation)
-    kernel = np.zeros((len(flat), len(flat)))
-    for start in range(0, flat.shape[1], BLOCK):
-        block = flat[:, start : start + BLOCK]
-        block = (block - block[train].mean(axis=0)) / deviation[start : start + BLOCK]
-        kernel += block @ block.T
-    return kernel / kernel[train, train].mean()
-
-
-def _svm_probabilities(kernel, labels, train, rows, seed):
-    """Linear SVM with C and the probabilities' logistic map from inner folds of the training part."""
-    names, counts = np.unique(labels, return_counts=True)
-    if counts.min() < 2:
-        raise TLEError(f"voxel SVM: class '{names[counts.argmin()]}' has one participant in training: use fewer folds")
-    inner = StratifiedKFold(min(5, counts.min()), shuffle=True, random_state=seed)
-    own = kernel[np.ix_(train, train)]
-    search = GridSearchCV(SVC(kernel="precomputed"), {"C": SVM_C}, cv=inner, scoring="balanced_accuracy")
-    model = search.fit(own, labels).best_estimator_
-    inside = cross_val_predict(model, own, labels, cv=inner, method="decision_function")
-    outside = model.decision_function(kernel[np.ix_(rows, train)])
-    width = inside.reshape(len(train), -1).shape[1]
-    calibration = LogisticRegression(max_iter=1000).fit(inside.reshape(-1, width), labels)
-    return calibration.classes_, calibration.predict_proba(outside.reshape(-1, width))
-
-
-def voxel_svm(x, participants, folds, seed=0):
-    """Linear support vector machine on all voxels of the slices, standardised voxel by voxel in the fold.
-
-    C is chosen and the decision values are turned into probabilities by inner cross-validation of the training part.
-
-    Parameters
-    ----------
-    x : numpy.ndarray
-        Slices, float32, shape (n, 160, 160, channels), in the order of `participants`.
-    participants, folds
-        As in `majority`.
-    seed : int
-        Seed of the inner folds.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The table of `tle_utils.models.predictions`.
-
-    Raises
-    ------
-    TLEError
-        Names the participants whose slices hold NaN or infinite values or are constant.
-    """
-    flat, groups = _flat(x, participants), _groups(participants)
-
-    def predict(train, rows, number):
-        return _svm_probabilities(_linear_kernel(flat, train), groups[train], train, rows, seed + number)
-
-    return out_of_fold(participants, folds, "voxel SVM", predict)
-
-
 def _flat(x, participants):
+    """Voxels that vary, shape (n, voxels)."""
     if len(x) != len(participants):
         raise TLEError(f"slices: {len(x)} images for {len(participants)} participants: load them from the same table")
     flat = np.asarray(x).reshape(len(x), -1)
@@ -211,54 +124,63 @@ def _flat(x, participants):
     return flat[:, varies]
 
 
-def shuffled_labels(participants, folds, x=None, seed=0):
-    """A model that learned from permuted labels: what the chain gives when there is nothing to learn.
+def _linear_kernel(flat, train):
+    """Scalar products of all rows after standardising each voxel on the training rows, in blocks of voxels."""
+    blocks = [slice(start, start + BLOCK) for start in range(0, flat.shape[1], BLOCK)]
+    deviation = slices.floored(np.concatenate([flat[train, block].std(axis=0) for block in blocks]))
+    kernel = np.zeros((len(flat), len(flat)))
+    for block in blocks:
+        part = flat[:, block]
+        z = (part - part[train].mean(axis=0)) / deviation[block]
+        kernel += z @ z.T
+    return kernel / kernel[train, train].mean()
 
-    The labels of each training part are permuted; validation and test keep theirs.
 
-    Parameters
-    ----------
-    participants, folds
-        As in `hippocampal_volumes`, or as in `voxel_svm` where `x` is given.
-    x : numpy.ndarray, optional
-        Slices; the model is then the voxel SVM, otherwise the regression on hippocampal volumes.
-    seed : int
-        Seed of the permutations and inner folds.
+def _svm_probabilities(flat, labels, train, rows, seed):
+    """Linear SVM with C and the probabilities' logistic map from inner folds of the training part."""
+    names, counts = np.unique(labels, return_counts=True)
+    if counts.min() < 2:
+        raise TLEError(f"voxel SVM: class '{names[counts.argmin()]}' has one participant in training: use fewer folds")
+    kernel = _linear_kernel(flat, train)
+    inner = StratifiedKFold(min(5, counts.min()), shuffle=True, random_state=seed)
+    own = kernel[np.ix_(train, train)]
+    search = GridSearchCV(SVC(kernel="precomputed"), {"C": SVM_C}, cv=inner, scoring="balanced_accuracy")
+    model = search.fit(own, labels).best_estimator_
+    inside = cross_val_predict(model, own, labels, cv=inner, method="decision_function")
+    outside = model.decision_function(kernel[np.ix_(rows, train)])
+    width = inside.reshape(len(train), -1).shape[1]
+    calibration = LogisticRegression(max_iter=1000).fit(inside.reshape(-1, width), labels)
+    return calibration.classes_, calibration.predict_proba(outside.reshape(-1, width))
 
-    Returns
-    -------
-    pandas.DataFrame
-        The table of `tle_utils.models.predictions`.
+
+def voxel_svm(x, participants, folds, seed=0, shuffled=False):
+    """Linear support vector machine on all voxels of the slices, standardised voxel by voxel in the fold.
+
+    C is chosen and the decision values are turned into probabilities by inner cross-validation of the training part.
+    With `shuffled` it learns from permuted labels of each training part, ``shuffled labels`` in the table: what the
+    chain gives when there is nothing to learn.
+
+    Raises
+    ------
+    TLEError
+        Names the participants whose slices hold NaN or infinite values or are constant.
     """
-    groups = _groups(participants)
-    features = _volumes(participants) if x is None else _flat(x, participants)
+    flat, groups = _flat(x, participants), _groups(participants)
 
     def predict(train, rows, number):
-        labels = np.random.default_rng([seed, number]).permutation(groups[train])
-        if x is None:
-            model = _logistic().fit(features[train], labels)
-            return model.classes_, model.predict_proba(features[rows])
-        return _svm_probabilities(_linear_kernel(features, train), labels, train, rows, seed + number)
+        labels = groups[train]
+        if shuffled:
+            labels = np.random.default_rng([seed, number]).permutation(labels)
+        return _svm_probabilities(flat, labels, train, rows, seed + number)
 
-    return out_of_fold(participants, folds, "shuffled labels", predict)
+    return out_of_fold(participants, folds, "shuffled labels" if shuffled else "voxel SVM", predict)
 
 
 def comparators(x, participants, folds, seed=0):
-    """Predictions of all comparators in one table: majority, shuffled labels, volumes, asymmetry index, voxel SVM.
-
-    Parameters
-    ----------
-    x, participants, folds, seed
-        As in `voxel_svm`; `participants` with hippocampal volumes.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The table of `tle_utils.models.predictions`, for `tle_utils.evaluation.model_tests.results_table`.
-    """
+    """Predictions of all comparators in one table: majority, shuffled labels, volumes, asymmetry index, voxel SVM."""
     tables = [
         majority(participants, folds),
-        shuffled_labels(participants, folds, x, seed),
+        voxel_svm(x, participants, folds, seed, shuffled=True),
         hippocampal_volumes(participants, folds),
         asymmetry(participants, folds),
         voxel_svm(x, participants, folds, seed),
@@ -269,20 +191,10 @@ def comparators(x, participants, folds, seed=0):
 def leave_one_out(participants):
     """Predictions of everyone by models that were fitted on all others: majority, asymmetry index, regression.
 
-    Parameters
-    ----------
-    participants : pandas.DataFrame
-        From `with_volumes`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The table of `tle_utils.models.predictions`.
-
     Raises
     ------
     TLEError
-        When a class has fewer than two participants.
+        A class has fewer than two participants, or one of them no hippocampal volumes.
     """
     counts = participants["group"].value_counts()
     if len(counts) < 2 or counts.min() < 2:

@@ -1,4 +1,4 @@
-"""The ceiling of a phantom cohort: what the ideal observer says of the participants of a chapter, in their folds."""
+"""The upper bound of a phantom cohort: what the ideal observer says of a chapter's participants, in their folds."""
 
 from pathlib import Path
 
@@ -13,12 +13,7 @@ IDEAL_OBSERVER = "ideal observer (true latent volumes)"
 
 
 def read_truth(folder):
-    """Truth table of the phantom that notebook 01 made.
-
-    Parameters
-    ----------
-    folder : path-like
-        Results of notebook 01.
+    """Truth table of the phantom from the results of notebook 01 in `folder`.
 
     Returns
     -------
@@ -35,26 +30,18 @@ def read_truth(folder):
 def ideal_predictions(folder, participants, folds):
     """Predictions of the ideal observer, who knows the generative model and the true latent volumes.
 
-    It learns nothing from the folds; they only say where a row of the table belongs.
-
-    Parameters
-    ----------
-    folder : path-like
-        Results of notebook 01.
-    participants : pandas.DataFrame
-        ``participant_id`` and ``group`` of the chapter; classes without a participant are ruled out.
-    folds : sequence
-        As in `tle_utils.models.baselines.majority`.
+    It learns nothing from the folds, which only say where a row of the table belongs; classes without a participant are
+    ruled out. `folder` holds the results of notebook 01.
 
     Returns
     -------
     pandas.DataFrame
-        The table of `tle_utils.models.predictions`; without a row where the cohort has no known truth.
+        The table of `predictions`; without a row where the cohort has no known truth.
 
     Raises
     ------
     TLEError
-        When a participant has no row in the truth table.
+        A participant has no row in the truth table.
     """
     truth = read_truth(folder)
     if truth is None:

@@ -1,6 +1,7 @@
-"""The paper's two networks, layer by layer, with their published parameter counts."""
+"""The networks, layer by layer: the paper's two with their published parameter counts, and the multi-task network."""
 
 import contextlib
+import functools
 import logging
 import math
 import os
@@ -9,7 +10,7 @@ import random
 import pandas as pd
 
 from tle_utils.base.errors import TLEError
-from tle_utils.models.settings import NETWORKS, published_counts  # noqa: F401
+from tle_utils.models.settings import HEADS, NETWORKS
 
 
 @contextlib.contextmanager
@@ -35,7 +36,7 @@ logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 class BatchNormalization(layers.BatchNormalization):
-    """Keras' layer, whose pass in training is TensorFlow's one operation in place of a dozen: half the time a step.
+    """Keras' layer, whose pass in training is TensorFlow's one operation in place of a dozen: half the time per step.
 
     Over all axes but the channels, with scale and offset, unmasked; the same values but for rounding.
     """
@@ -53,74 +54,36 @@ class BatchNormalization(layers.BatchNormalization):
         return outputs
 
 
-def seeds(seed):
-    """Function that gives a new seed at each call: those that Keras would draw after ``set_random_seed(seed)``.
+def build(
+    network, n_classes=None, *, input_shape=(160, 160, 1), l2=0.0, dropout=0.0, noise=0.0, scaled=False, seed=None
+):
+    """Build a network.
 
-    Keras draws them from Python's generator, which the other threads of a Dask worker use too. For None it gives None,
-    and Keras draws.
-    """
-    own = random.Random(seed)
-    return lambda: None if seed is None else own.randint(1, int(1e9))
-
-
-def block(inputs, number, filters, penalty, seed=None):
-    """A 3 x 3 convolution with ReLU and its batch normalisation.
+    Every convolution is 3 x 3 with ReLU and followed by batch normalisation, the first ones also by 2 x 2 maximum
+    pooling (`settings.NETWORKS`). A softmax layer ends it (Figure 2 and Figure 9), or the two heads of the multi-task
+    network: ``patient`` (probability of being a patient) and ``left`` (of the left side, given a patient).
 
     Parameters
     ----------
-    inputs : keras.KerasTensor
-        Shape (rows, columns, channels).
-    number : int
-        Of the convolution, from 1; for the names of the layers.
-    filters : int
-        Channels of the output.
-    penalty : keras.regularizers.Regularizer or None
-        Of the kernel.
-    seed : int, optional
-        Of the kernel.
-
-    Returns
-    -------
-    keras.KerasTensor
-    """
-    convolution = layers.Conv2D(
-        filters,
-        3,
-        padding="same",
-        activation="relu",
-        kernel_initializer=keras.initializers.HeUniform(seed),
-        kernel_regularizer=penalty,
-        name=f"conv_{number}",
-    )
-    return BatchNormalization(momentum=0.9, name=f"BN_{number}")(convolution(inputs))
-
-
-def build(network, n_classes, *, input_shape=(160, 160, 1), l2=0.0, dropout=0.0, noise=0.0, scaled=False, seed=None):
-    """Build a network of the paper.
-
-    Every convolution is 3 x 3 with ReLU and followed by batch normalisation; all but the last are followed by
-    2 x 2 maximum pooling; a softmax layer ends it (Figure 2 and Figure 9).
-
-    Parameters
-    ----------
-    network : {"figure_2", "figure_9", "figure_9_pooled_twice"}
-        The replication net, the deep net, or the deep net whose softmax layer reads as much as the replication net's.
-    n_classes : int
-        Outputs of the softmax layer.
+    network : str
+        A name of `settings.NETWORKS`.
+    n_classes : int, optional
+        Outputs of the softmax layer; the multi-task network has none.
     input_shape : tuple of int
-        Rows, columns and slices of the input.
+        Rows, columns and channels of the input.
     l2 : float
-        Weight of the squared-norm penalty on every convolution and on the dense layer.
+        Weight of the squared-norm penalty on every convolution and on the dense layers.
     dropout : float
         Share of the flattened features dropped in training.
     noise : float
         Standard deviation of the Gaussian noise added to the input in training; 0 leaves the layer out.
     scaled : bool
-        Multiply the flattened features by 1 / sqrt(number of features). The layer has no parameters. Without it one
-        step of Adam moves all of up to 51 200 weights of the softmax layer by the learning rate at once, and the
-        network overfits in the first epoch.
+        Multiply the flattened features by 1 / sqrt(number of features), as the multi-task network always does. The
+        layer has no parameters. Without it one step of Adam moves all of up to 51 200 weights of the softmax layer by
+        the learning rate at once, and the network overfits in the first epoch.
     seed : int, optional
-        Of weights, noise and dropout; without it they depend on ``keras.utils.set_random_seed``.
+        Of weights, noise and dropout: layers get the seeds that Keras would draw after ``set_random_seed(seed)``, from
+        a generator of their own, as the other threads of a Dask worker use Python's too. None: Keras draws.
 
     Returns
     -------
@@ -130,50 +93,65 @@ def build(network, n_classes, *, input_shape=(160, 160, 1), l2=0.0, dropout=0.0,
     Raises
     ------
     TLEError
-        When the network is not known.
+        The network is not known.
     """
     if network not in NETWORKS:
         raise TLEError(f"network '{network}' is not known: choose one of {', '.join(NETWORKS)}")
-    plan = NETWORKS[network]
-    penalty, draw = keras.regularizers.L2(l2) if l2 else None, seeds(seed)
+    plan, own = NETWORKS[network], random.Random(seed)
+    penalty = keras.regularizers.L2(l2) if l2 else None
+
+    def draw():
+        return None if seed is None else own.randint(1, int(1e9))
+
     inputs = outputs = keras.Input(input_shape, name="slice")
     if noise:
         outputs = layers.GaussianNoise(noise, seed=draw(), name="noise")(outputs)
     for number, filters in enumerate(plan["filters"], start=1):
-        outputs = block(outputs, number, filters, penalty, draw())
+        start = keras.initializers.HeUniform(draw())
+        how = {"padding": "same", "activation": "relu", "kernel_initializer": start, "kernel_regularizer": penalty}
+        outputs = layers.Conv2D(filters, 3, **how, name=f"conv_{number}")(outputs)
+        outputs = BatchNormalization(momentum=0.9, name=f"BN_{number}")(outputs)
         if number <= plan["pooled"]:
             outputs = layers.MaxPooling2D(name=f"pool_{number}")(outputs)
     outputs = layers.Flatten(name="flatten")(outputs)
-    if dropout or network == "figure_9":
+    if dropout or network in ("figure_9", "multitask"):
         outputs = layers.Dropout(dropout, seed=draw(), name="dropout")(outputs)
-    if scaled:
+    if scaled or network == "multitask":
         outputs = layers.Rescaling(outputs.shape[-1] ** -0.5, name="scale")(outputs)
-    softmax = layers.Dense(
-        n_classes, activation="softmax", kernel_initializer="zeros", kernel_regularizer=penalty, name="dense"
-    )
-    outputs = softmax(outputs)
-    return keras.Model(inputs, outputs, name=network)
+
+    def dense(units, activation, name):
+        how = {"kernel_initializer": "zeros", "kernel_regularizer": penalty}
+        return layers.Dense(units, activation=activation, **how, name=name)(outputs)
+
+    heads = {name: dense(1, "sigmoid", name) for name in plan.get("heads", ())}
+    return keras.Model(inputs, heads or dense(n_classes, "softmax", "dense"), name=network)
 
 
-def start_anew(compiled, make, seed):
-    """Put a compiled network back to the start of training: TensorFlow traces its steps once a process, not once a fit.
+@functools.lru_cache(maxsize=8)
+def _compiled(network, learning_rate, heads, options):
+    model = build(network, **dict(options))
+    how = {"loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"]}
+    if heads:
+        weights = {name: float(name in heads) for name in HEADS}
+        how = {"loss": dict.fromkeys(HEADS, "binary_crossentropy"), "loss_weights": weights}
+        if "patient" not in heads:
+            for layer in model.layers:
+                layer.trainable = layer.name in heads
+    model.compile(keras.optimizers.Adam(learning_rate), **how, jit_compile=False)
+    return model
 
-    Parameters
-    ----------
-    compiled : keras.Model
-        Compiled, trained or not.
-    make : callable
-        Takes ``seed``, returns the same network anew, not compiled.
-    seed : int
-        Seed of weights, shuffles, noise and dropout.
 
-    Returns
-    -------
-    keras.Model
-        `compiled` with the weights and random states of a new network and an optimizer that has made no step.
+def new_network(settings, n_classes, input_shape, seed, heads=()):
+    """Network at the start of its training; the next call for the same settings gives the same object again, as new.
+
+    TensorFlow so traces its steps once per process, not once per fit. Of the multi-task network the losses of `heads`
+    count; without ``patient`` all but these heads stays as it is.
     """
+    options = {"n_classes": n_classes, "input_shape": input_shape}
+    options |= settings.model_dump(include={"l2", "dropout", "noise", "scaled"})
+    compiled = _compiled(settings.network, settings.learning_rate, heads, tuple(options.items()))
     keras.utils.set_random_seed(seed)
-    fresh = make(seed=seed)
+    fresh = build(settings.network, **options, seed=seed)
     rate = compiled.optimizer.learning_rate
     compiled.optimizer.build(compiled.trainable_variables)
     for variable in compiled.optimizer.variables:

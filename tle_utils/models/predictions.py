@@ -1,6 +1,6 @@
 """The predictions table, the unit of evaluation: its contract, its checks and the guard against leaks.
 
-One row a participant and fold: ``participant_id``, ``group`` (the truth), ``model``, ``repeat``, ``fold``, ``split``
+One row per participant and fold: ``participant_id``, ``group`` (the truth), ``model``, ``repeat``, ``fold``, ``split``
 (``test`` or ``validation``), a probability for each class of the task (``p_control``, ``p_left``, ``p_right``) and
 ``predicted``.
 """
@@ -13,6 +13,8 @@ from tle_utils.base.errors import TLEError
 
 CLASSES = ("control", "left", "right")
 KEYS = ["model", "repeat", "fold", "split"]
+LEAST_PROBABILITY = 1e-6
+"""Smaller probabilities count as this much: one sure mistake must not rule the temperature."""
 
 
 def classes_of(table):
@@ -21,25 +23,7 @@ def classes_of(table):
 
 
 def fold_rows(participants, rows, p, classes, *, model, repeat, fold, split):
-    """Rows of the table for participants whom one fold predicts.
-
-    Parameters
-    ----------
-    participants : pandas.DataFrame
-        ``participant_id``, ``group``.
-    rows : numpy.ndarray
-        Positions of the predicted participants.
-    p : numpy.ndarray
-        Probabilities, shape (len(rows), len(classes)).
-    classes : sequence of str
-        Classes in the order of the columns of `p`.
-    model, repeat, fold, split
-        As in the head of this module.
-
-    Returns
-    -------
-    pandas.DataFrame
-    """
+    """Rows of the table for the positions `rows` that one fold predicts; `p` has shape (len(rows), len(classes))."""
     marks = {"model": model, "repeat": repeat, "fold": fold, "split": split}
     part = participants.iloc[rows][["participant_id", "group"]].assign(**marks)
     part[[f"p_{name}" for name in classes]] = p
@@ -50,16 +34,11 @@ def refuse_twice(participants):
     """Refuse a table in which a participant stands twice (TLEError)."""
     twice = participants["participant_id"][participants["participant_id"].duplicated()]
     if len(twice):
-        raise TLEError(f"participant '{twice.iloc[0]}' stands twice in the table: keep one row a participant")
+        raise TLEError(f"participant '{twice.iloc[0]}' stands twice in the table: keep one row per participant")
 
 
 def assert_no_leak(train_ids, validation_ids, test_ids):
-    """Refuse a split in which a participant stands on two sides.
-
-    Parameters
-    ----------
-    train_ids, validation_ids, test_ids : sequence of str
-        Participants of each side; repeated rows of one participant on one side are fine.
+    """Refuse a split in which a participant stands on two sides; repeated rows on one side are fine.
 
     Raises
     ------
@@ -83,10 +62,7 @@ def _refuse(rows, bad, problem, remedy):
 def validate_predictions(table):
     """Check a predictions table, of one model or of many.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Columns as in the head of this module; the classes of each model's task are those with a probability column.
+    The classes of each model's task are those with a probability column.
 
     Returns
     -------
@@ -102,9 +78,8 @@ def validate_predictions(table):
     """
     missing = [name for name in ["participant_id", "group", *KEYS, "predicted"] if name not in table]
     if missing or table.empty:
-        raise TLEError(
-            f"predictions: {'no column ' + ', '.join(missing) if missing else 'no rows'}: run the model again"
-        )
+        problem = f"no column {', '.join(missing)}" if missing else "no rows"
+        raise TLEError(f"predictions: {problem}: run the model again")
     for model, rows in table.groupby("model", sort=False):
         classes = classes_of(rows)
         names = f"known here: {', '.join(classes) or 'none'}"
@@ -118,7 +93,7 @@ def validate_predictions(table):
         _refuse(rows, off, "probabilities are NaN, outside 0 to 1 or do not sum to 1", "train the fold again")
         test = rows[rows["split"] == "test"]
         twice = test.duplicated(["participant_id", "repeat"])
-        _refuse(test, twice, f"tested twice in one repeat of model '{model}'", "test each participant once a repeat")
+        _refuse(test, twice, f"tested twice in one repeat of model '{model}'", "test each participant once per repeat")
         twice = rows.duplicated(["participant_id", "repeat", "fold"])
         _refuse(rows, twice, "stands twice in one fold", "keep one row, and keep test and validation apart")
     truth = table.groupby("participant_id", sort=False)["group"].transform("first")
@@ -141,14 +116,12 @@ def select_rows(table, split="test", several=False):
 
 
 def out_of_fold(participants, folds, model, predict):
-    """Predictions table of any model that is fitted fold by fold.
+    """Predictions of any model that is fitted fold by fold.
 
     Parameters
     ----------
-    participants : pandas.DataFrame
-        One row a participant: ``participant_id``, ``group``.
-    folds : sequence
-        As in `majority`.
+    participants, folds
+        See `tle_utils.models`.
     model : str
         Name of the model in the table.
     predict : callable
@@ -158,12 +131,11 @@ def out_of_fold(participants, folds, model, predict):
     Returns
     -------
     pandas.DataFrame
-        The table of `tle_utils.models.predictions`.
 
     Raises
     ------
     TLEError
-        When a participant stands twice in the table or on two sides of a fold, or a training part has one class only.
+        A participant stands twice in the table or on two sides of a fold, or a training part has one class only.
     """
     people = participants[["participant_id", "group"]].astype(str)
     ids, groups = people["participant_id"].to_numpy(str), people["group"].to_numpy(str)
@@ -184,6 +156,3 @@ def out_of_fold(participants, folds, model, predict):
         for split, here, values in (("test", test, full[: len(test)]), ("validation", validation, full[len(test) :])):
             out.append(fold_rows(people, here, values, classes, model=model, repeat=repeat, fold=label, split=split))
     return pd.concat(out, ignore_index=True)
-
-
-LEAST_PROBABILITY = 1e-6  # smaller probabilities count as this much: one sure mistake must not rule the temperature

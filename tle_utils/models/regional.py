@@ -18,10 +18,8 @@ def train_regions(volumes, groups, rows):
 
     Parameters
     ----------
-    volumes : pandas.DataFrame
-        From `read_regional_volumes`.
-    groups : numpy.ndarray
-        Class of each row: control, left, right.
+    volumes, groups
+        See `tle_utils.models`.
     rows : numpy.ndarray
         Positions to learn from.
 
@@ -33,7 +31,7 @@ def train_regions(volumes, groups, rows):
     Raises
     ------
     TLEError
-        When one of the three classes is not among the rows.
+        One of the three classes is not among the rows.
     """
     absent = set(CLASSES) - set(groups[rows])
     if absent:
@@ -52,20 +50,7 @@ def train_regions(volumes, groups, rows):
 
 
 def predict_regions(stored, volumes):
-    """Probabilities of control, left and right.
-
-    Parameters
-    ----------
-    stored : mapping
-        From `train_regions`.
-    volumes : pandas.DataFrame
-        From `read_regional_volumes`.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (n, 3).
-    """
+    """Probabilities of control, left and right from what `train_regions` returned: numpy.ndarray, shape (n, 3)."""
     evidence = np.tile(np.log(stored["share"]), (len(volumes), 1))
     for name, values in zip(("asymmetry", "size"), region_features(volumes), strict=True):
         weight, mean = stored[f"{name}_weight"], stored[f"{name}_mean"]
@@ -76,24 +61,7 @@ def predict_regions(stored, volumes):
 
 
 def cross_validate_regions(volumes, participants, folds, label="regional volumes"):
-    """Out-of-fold predictions of the regional model.
-
-    Parameters
-    ----------
-    volumes : pandas.DataFrame
-        From `read_regional_volumes`, in the order of `participants`.
-    participants : pandas.DataFrame
-        ``participant_id``, ``group``.
-    folds : sequence
-        From `crossval.make_folds`.
-    label : str
-        Name of the model in the table.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The table of `tle_utils.models.predictions`.
-    """
+    """Out-of-fold predictions of the regional model, which learns from all three classes (TLEError where one lacks)."""
     groups = participants["group"].to_numpy(str)
 
     def fitted(train, rows, number):

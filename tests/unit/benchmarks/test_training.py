@@ -95,7 +95,7 @@ def test_all_sides_learn_from_the_same_arrays(x, monkeypatch):
         return fit(model, seen, codes, **options)
 
     monkeypatch.setattr(keras.Model, "fit", spy)
-    training.train_fold(x, GROUPS, bench.CLASSES, FOLD, bench.settings(1), 0)
+    training.train_fold(x, GROUPS, FOLD, bench.settings(1), 0)
     made = bench.fold_arrays(x, GROUPS, FOLD)
     for name, array in given.items():
         assert np.array_equal(made[name], array), name
@@ -121,7 +121,7 @@ def test_plain_loop_learns_the_planted_side(x):
 
 def test_torch_net_is_ours(x):
     torch_recipe = pytest.importorskip("benchmarks.torch_recipe", reason="PyTorch is not in this environment")
-    stored = training.train_fold(x, GROUPS, bench.CLASSES, FOLD, bench.settings(2), 0)
+    stored = training.train_fold(x, GROUPS, FOLD, bench.settings(2), 0)
     net = torch_recipe.Net(160, 2, 1.0)
     net.load_keras([stored[name] for name in sorted(stored) if name.startswith("w_")])
     images = torch_recipe._images(bench.fold_arrays(x, GROUPS, FOLD)["test"], torch_recipe.torch.contiguous_format)

@@ -84,7 +84,7 @@ def test_test_participants_do_not_touch_the_fit():
         lambda p, image: baselines.hippocampal_volumes(p, folds[:1]),
         lambda p, image: baselines.asymmetry(p, folds[:1]),
         lambda p, image: baselines.voxel_svm(image, p, folds[:1]),
-        lambda p, image: baselines.shuffled_labels(p, folds[:1], image),
+        lambda p, image: baselines.voxel_svm(image, p, folds[:1], shuffled=True),
     ):
         one, two = (make(*data).set_index("participant_id") for data in ((people, x), (other, other_x)))
         kept = people["participant_id"][[test[0], *validation]]
@@ -95,8 +95,8 @@ def test_test_participants_do_not_touch_the_fit():
 def test_same_seed_same_predictions():
     people, folds = cohort(), folds_of(90)
     x = images(people)
-    pd.testing.assert_frame_equal(*(baselines.shuffled_labels(people, folds[:1], x) for _ in range(2)))
-    one, two = (baselines.shuffled_labels(people, folds, seed=seed)["p_left"] for seed in (0, 1))
+    pd.testing.assert_frame_equal(*(baselines.voxel_svm(x, people, folds[:1], shuffled=True) for _ in range(2)))
+    one, two = (baselines.voxel_svm(x, people, folds, seed, shuffled=True)["p_left"] for seed in (0, 1))
     assert not np.allclose(one, two)
 
 

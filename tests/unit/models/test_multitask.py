@@ -8,7 +8,7 @@ from makers import lesion_cohort, quick
 from tle_utils.base import files
 from tle_utils.base.errors import TLEError
 from tle_utils.imaging import slices
-from tle_utils.models import crossval, multitask, multitask_network
+from tle_utils.models import crossval, multitask, networks
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_members_validate_everyone_outside_the_test_part(tmp_path):
     x, people = lesion_cohort(n=9, channels=2)
     folds = crossval.make_folds(people, 3, seed=0)[:1]
     options = quick(y_mm=(-27, -24), members=2, voting=True, max_epochs=2)
-    table, curves = multitask.cross_validate_multitask(x, people, folds, options, folder=tmp_path, seed=0)
+    table, curves = crossval.cross_validate(x, people, folds, options, folder=tmp_path, seed=0)
     held = table[table["split"] == "validation"]["participant_id"]
     assert sorted(held) == sorted(
         set(people["participant_id"]) - set(table[table["split"] == "test"]["participant_id"])
@@ -78,8 +78,9 @@ def test_members_validate_everyone_outside_the_test_part(tmp_path):
     stored = files.read_arrays(crossval.fold_path(tmp_path, folds[0]))
     assert stored["vote"].shape == (2, 2)
     np.testing.assert_allclose(stored["vote"].sum(axis=1), 1)
+    assert curves["best"].sum() == 1 and curves.loc[curves["best"], "epoch"].item() == stored["best_epoch"]
     assert multitask.predict_multitask(stored, x[:3]).shape == (2, 3, 3)
-    again, _ = multitask.cross_validate_multitask(x, people, folds, options, folder=tmp_path, seed=0)
+    again, _ = crossval.cross_validate(x, people, folds, options, folder=tmp_path, seed=0)
     pd.testing.assert_frame_equal(table, again)
 
 
@@ -100,7 +101,7 @@ def test_a_fold_does_not_depend_on_what_this_process_trained_before():
     x, people = lesion_cohort(n=9)
     folds, groups = crossval.make_folds(people, 3, seed=0), people["group"].to_numpy(object)
     options = quick(max_epochs=2, stages=2, members=2, dropout=0.3, noise=0.5)
-    multitask_network._compiled.cache_clear()
+    networks._compiled.cache_clear()
     first, _, again = (multitask.train_multitask(x, groups, folds[k], options, 0) for k in (0, 1, 0))
     assert all(np.array_equal(first[name], again[name]) for name in first)
 
