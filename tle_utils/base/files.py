@@ -65,22 +65,10 @@ def read_arrays(path):
 
 
 def kept_arrays(path, key, make, compressed=False):
-    """Arrays that a file keeps, made anew where its key differs: the one cache of results.
+    """Arrays (dict of str to numpy.ndarray) that an npz file keeps, made anew where its key differs: the one cache.
 
-    Parameters
-    ----------
-    path : path-like
-        The npz file; its array ``key`` tells what the others were made from.
-    key : str
-        Checksum of all that they depend on, with `fingerprints.code_version` of the module that makes them.
-    make : callable
-        Returns the arrays by name (dict).
-    compressed : bool
-        Smaller and slower to write.
-
-    Returns
-    -------
-    dict of str to numpy.ndarray
+    `key` is the checksum (str) of all that they depend on, with `fingerprints.code_version` of the module that makes
+    them; it is kept as the array ``key``. `make` returns the arrays by name. `compressed`: smaller and slower to write.
     """
     stored = read_arrays(path)
     if stored is not None and str(stored.get("key")) == key:

@@ -1,7 +1,6 @@
 """Where a result comes from: the state of the checkout, versions, the machine."""
 
 import importlib.metadata
-import os
 import platform
 import resource
 import subprocess
@@ -41,8 +40,3 @@ def largest_process():
     """Greatest memory in GB of any process that this one started and that has ended (float)."""
     size = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return size * (1 if platform.system() == "Darwin" else 1024) / 1e9
-
-
-def machine():
-    """Platform and processor cores (dict)."""
-    return {"platform": platform.platform(), "cpus": os.cpu_count()}

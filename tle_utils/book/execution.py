@@ -21,8 +21,7 @@ from tle_utils.base.text import clock
 # ipykernel leaves a task of its control channel behind, and asyncio reports it when the kernel ends.
 QUIET_END = "__import__('logging').getLogger('asyncio').setLevel('CRITICAL')"
 START_S = 120  # for a kernel to start and to import what its notebook needs
-PAPERMILL = {"engine_name": "tle_utils", "kernel_name": "python3", "language": "python", "progress_bar": False}
-PAPERMILL["start_timeout"] = START_S
+HOW = {"engine_name": "tle_utils", "kernel_name": "python3", "language": "python", "progress_bar": False}
 
 
 class NotebookFailed(Exception):
@@ -197,7 +196,7 @@ def execute(path, parameters, line, *, kernel, cwd, output_path):
     watch = {"place": "before its first cell"}
     try:
         notebook, told = nbformat.read(path, as_version=4), {"stdout_file": line, "line": line, "watch": watch}
-        papermill.execute_notebook(notebook, None, parameters, cwd=cwd, km=kernel, **told, **PAPERMILL)
+        papermill.execute_notebook(notebook, None, parameters, cwd=cwd, km=kernel, start_timeout=START_S, **told, **HOW)
     except PapermillExecutionError as error:
         place, bad_input = watch["place"], error.ename == "TLEError"
         what = error.evalue if bad_input else f"{error.ename}: {' '.join(error.evalue.split())}"

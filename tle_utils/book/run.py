@@ -42,11 +42,6 @@ class _AtomicJson(JsonDB):
         write_text(self.name, self.codec.encode(self._db))
 
 
-def _environment():
-    lock = project_root() / "requirements.lock"
-    return {"python": platform.python_version(), "requirements.lock": sha256(lock) if lock.exists() else None}
-
-
 def _entries(cohort):
     """Manifest entry of a cohort and of the one it is based on."""
     found = {f"manifest entry {cohort.name}": digest(cohort.entry.model_dump(mode="json"))}
@@ -61,7 +56,9 @@ class Run:
         self.steps = chain()
         self.parameters = resolve([step.path for step in self.steps.values()], profile, cohort, settings, workers)
         self.folder = run_folder(profile, cohort)
-        self.environment, self.entries = _environment(), _entries(self.cohort)
+        lock = self.root / "requirements.lock"
+        self.environment = {"python": platform.python_version(), lock.name: sha256(lock) if lock.exists() else None}
+        self.entries = _entries(self.cohort)
         self.open_state()
 
     def open_state(self):
@@ -202,11 +199,6 @@ class Run:
         states = {self.relative(path): self.state.backend.get(first, path) for path in self.data}
         return digest({name: state[2] for name, state in states.items() if state})
 
-    def _participants(self):
-        """How many participants the first notebook prepared; None before it has run."""
-        path = self.folder / FIRST / "participants.tsv"
-        return len(path.read_text(encoding="utf-8").splitlines()) - 1 if path.exists() else None
-
     def write_card(self, started, ended):
         """Write ``run.json``; `ended` is notebook → state of this run."""
         notebooks = {}
@@ -215,7 +207,7 @@ class Run:
             checksum = sha256(self.outputs(name)) if record and self.outputs(name).exists() else None
             known = {"seconds": record.get("seconds"), "finished": record.get("finished"), "outputs_sha256": checksum}
             notebooks[name] = {"state": ended.get(name, "not run"), **known, "parameters": values}
-        path = self.folder / "run.json"
+        path, people = self.folder / "run.json", self.folder / FIRST / "participants.tsv"
         before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         card = {
             "profile": self.profile,
@@ -224,10 +216,11 @@ class Run:
             "started": started,
             "finished": _now(),
             **provenance.code_state(),
-            **provenance.machine(),
+            "platform": platform.platform(),
+            "cpus": os.cpu_count(),
             "versions": provenance.versions(),
             "data": {"files": len(self.data), "sha256": self._data_checksum()},
-            "participants": self._participants(),
+            "participants": len(people.read_text(encoding="utf-8").splitlines()) - 1 if people.exists() else None,
             "memory": max(provenance.largest_process(), before.get("memory", 0.0)),
             "disk": sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file()) / 1e9,
             "notebooks": notebooks,
