@@ -15,6 +15,7 @@ from tle_utils.book.parameters import resolve
 from tle_utils.cohorts.manifest import load_manifest
 from tle_utils.cohorts.participants import load_cohort
 from tle_utils.models import networks
+from tle_utils.models.settings import NETWORKS, published_counts
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -45,7 +46,7 @@ def test_a_new_chapter_is_in_the_chain_and_in_the_book(tmp_path, monkeypatch):
     steps = chain()
     assert list(steps) == ["01_preprocessing", "10_name"] and steps["10_name"].needs == ["01_preprocessing"]
     assert resolve([step.path for step in steps.values()], "demo", "phantom")["10_name"]["cohort"] == "phantom"
-    assert "10_name" in _pages(yaml.safe_load((ROOT / "book" / "_toc.yml").read_text()), steps)
+    assert "10_name" in _pages(ROOT / "book" / "_toc.yml", steps)
 
 
 @pytest.mark.parametrize("page", ["CONTRIBUTING.md", "README.md", "book/own_data.md"])
@@ -68,7 +69,7 @@ def test_a_new_cohort_is_read_as_its_block_says(tmp_path, page):
         scan.parent.mkdir(parents=True)
         scan.write_bytes(b"scan")
     (tmp_path / "data" / "participants.tsv").write_text("\n".join(rows) + "\n")
-    table = load_cohort("my_lab", load_manifest(tmp_path / "data_manifest.yaml"))
+    table = load_cohort(load_manifest(tmp_path / "data_manifest.yaml").cohort("my_lab"))
     groups = dict(zip(table["participant_id"], table["group"], strict=True))
     assert {name: group for name, group in groups.items() if group != "exclude"} == {
         "sub-1": "control",
@@ -81,9 +82,9 @@ def test_a_new_cohort_is_read_as_its_block_says(tmp_path, page):
 def test_a_new_network_has_the_counts_of_its_plan(monkeypatch):
     block = re.search(r"```python\n(.*?)```", recipe("A new network"), re.DOTALL)[1]
     for name, plan in eval("{" + block + "}").items():
-        monkeypatch.setitem(networks.NETWORKS, name, plan)
+        monkeypatch.setitem(NETWORKS, name, plan)
         network = networks.build(name, plan["n_classes"])
-        assert networks.parameter_counts(network) == networks.published_counts(name)
+        assert networks.parameter_counts(network) == published_counts(name)
 
 
 def test_the_picture_and_the_table_of_rooms_are_those_of_the_code():

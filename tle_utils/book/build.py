@@ -1,13 +1,14 @@
 """The book: stages pages, executed notebooks and the run card in ``_build/source`` and builds ``_build/html``."""
 
 import fnmatch
+import itertools
 import json
 import os
 import shutil
 import subprocess
 import sys
 
-import yaml
+from sphinx_external_toc.parsing import parse_toc_yaml
 
 from tle_utils.base.errors import TLEError
 from tle_utils.base.files import write_json, write_text
@@ -19,21 +20,11 @@ from tle_utils.book.run import Run
 RUN_CARD = "run_card"
 
 
-def _entries(node, *keys):
-    """All values of some keys of a table of contents, at any depth."""
-    if isinstance(node, list):
-        return [value for child in node for value in _entries(child, *keys)]
-    if not isinstance(node, dict):
-        return []
-    own = [node[key] for key in keys if key in node]
-    return own + [value for child in node.values() for value in _entries(child, *keys)]
-
-
 def _pages(toc, notebooks):
-    """Names of all pages; a ``glob`` of the table of contents takes every notebook of the chain that fits it."""
-    patterns = _entries(toc, "glob")
-    fitting = [name for name in notebooks if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
-    return list(dict.fromkeys([*_entries(toc, "root", "file"), *fitting]))
+    """Names of all pages of a table of contents (path); a ``glob`` takes every notebook of the chain that fits it."""
+    site = parse_toc_yaml(toc)
+    fitting = [fnmatch.filter(notebooks, pattern) for page in site.values() for pattern in page.child_globs()]
+    return list(dict.fromkeys(itertools.chain(site, *fitting)))
 
 
 def run_card(card):
@@ -82,8 +73,7 @@ def stage(profile, cohort):
     root, run = project_root(), Run(profile, cohort)
     command = f"run python -m tle_utils run --profile {profile} --cohort {cohort}"
     book, source, chapters = root / "book", root / "_build" / "source", {}
-    toc = yaml.safe_load((book / "_toc.yml").read_text(encoding="utf-8"))
-    for name in _pages(toc, run.steps):
+    for name in _pages(book / "_toc.yml", run.steps):
         if name in run.steps:
             if not run.record(name) or not run.executed(name).exists():
                 raise TLEError(f"chapter {name} has no executed notebook ({run.reasons(name)[0]}): {command}")
