@@ -11,7 +11,7 @@ from project import copy_project, shared_data
 
 from tle_utils.imaging import atlas, regions
 from tle_utils.models import regional
-from tle_utils.patient import model_card, model_store, norms
+from tle_utils.patient import ensemble, model_card, model_store, norms
 from tle_utils.patient.out_of_distribution import TrainingMaps
 from tle_utils.phantom import maps
 
@@ -53,7 +53,7 @@ def project(tmp_path_factory):
         norms=norms.fit_norms(volumes, people, groups),
         out_of_distribution=TrainingMaps(n=0, mean={}, sd={}),
     )
-    fold = model_store.FoldModel(
+    fold = ensemble.FoldModel(
         {"regional": regional.train_regions(volumes, groups, np.arange(len(groups)))}, {"regional": 1.0, "joint": 1.0}
     )
     model_store.write_models(folder / "runs/demo-phantom/models", name="all regions", folds=[fold], card=card)

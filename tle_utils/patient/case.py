@@ -4,7 +4,6 @@ Whatever is wrong with a scan ends as a reason on the patient's card, and then t
 that is not there or cannot be read stops the notebook.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -15,12 +14,11 @@ import pandas as pd
 
 from tle_utils.base import fingerprints
 from tle_utils.base.errors import TLEError
-from tle_utils.cohorts.manifest import load_manifest
-from tle_utils.imaging import atlas, images, preprocessing, regions
+from tle_utils.imaging import atlas, images, names, preprocessing, regions
 from tle_utils.imaging.slices import PUBLISHED_Y_MM
 from tle_utils.models import multitask
 from tle_utils.patient import out_of_distribution
-from tle_utils.patient.model_files import map_options
+from tle_utils.patient.model_card import map_options
 from tle_utils.phantom import maps as phantom_maps
 
 KINDS = {"t1w": "T1w scan", "gm": "grey-matter map"}
@@ -34,18 +32,8 @@ NO_IMAGE = (
 class Given(NamedTuple):
     """What is known of an image before it is looked at.
 
-    Attributes
-    ----------
-    name : str
-        As the card shows it: the file's name.
-    path : pathlib.Path or None
-        None: there is no image.
-    kind : str
-        A key of `KINDS`; "" without an image.
-    person : dict
-        ``age`` (years), ``sex`` (F or M), ``head_size_ml``; None where not known.
-    truth : dict or None
-        Of a phantom: ``group``, ``sclerotic``, and ``loss`` of the hippocampus on its side (share of the volume).
+    The card shows it under `name`. Without an image `path` is None and `kind`, else a key of `KINDS`, is "". The truth
+    is known of a phantom only: ``group``, ``sclerotic``, and ``loss``, the share of the hippocampus lost on its side.
     """
 
     name: str
@@ -62,18 +50,14 @@ class Case(NamedTuple):
     ----------
     given : Given
         The image; its head size is filled in where preprocessing measured it.
-    reasons : list of str
-        Why there is no answer; empty: the model may be asked.
-    notes : list of str
-        What else to look at.
+    reasons, notes : list of str
+        Why there is no answer (if there is no reason, the model may be asked), and what else to look at.
     map, t1w : pathlib.Path or None
         Grey-matter map and T1w on the template grid, as far as they were made.
     facts : dict
-        ``input_sha256``, ``orientation``, ``qc`` and ``times``, as far as they are known.
-    x : numpy.ndarray or None
-        Slices for the networks, shape (1, rows, columns, slices).
-    volumes : pandas.DataFrame or None
-        One row of `regions.read_regional_volumes`.
+        ``input_sha256``, ``orientation``, ``qc`` and ``times`` (s), as far as they are known.
+    x, volumes
+        What the model reads, where it may be asked and reads them.
     """
 
     given: Given
@@ -120,15 +104,13 @@ def own_options(maps, modulate=None, fwhm_mm=None):
     ----------
     maps : sequence of path-like
         Maps of the run; empty where notebook 01 did not run.
-    modulate : bool, optional
-        As in `preprocessing.PreprocessingOptions`; by default as the maps of the run, else True.
-    fwhm_mm : float, optional
-        The same, by default as the maps of the run, else 0.
+    modulate, fwhm_mm : optional
+        As in `preprocessing.PreprocessingOptions`; by default as the maps of the run.
 
     Returns
     -------
     dict
-        ``modulate``, ``fwhm_mm``, ``y_mm``, ``space``: arguments of `model_store.load_models`.
+        ``modulate``, ``fwhm_mm``, ``y_mm``, ``space``: what `model_store.load_models` is asked for.
     """
     found = map_options(maps) if len(maps) else preprocessing.PreprocessingOptions()
     return {
@@ -147,17 +129,13 @@ def given_image(image, *, image_kind=None, age=None, sex=None, cohort=None, fold
     image : path-like or None
         A T1w scan or a grey-matter map. None: a new phantom where the cohort is a phantom, else nothing.
     image_kind : {"t1w", "gm"}, optional
-        By default `preprocessing.kind_by_name`.
-    age : float, optional
-        Years.
-    sex : {"F", "M"}, optional
-        Sex.
-    cohort : str, optional
+        By default `names.kind_by_name`.
+    age, sex : optional
+        Of the person: years, F or M.
+    cohort : tle_utils.cohorts.manifest.Cohort, optional
         Cohort of the run.
-    folder : path-like, optional
-        Results of notebook 01, for the settings of a phantom.
-    made : path-like, optional
-        Folder for a new phantom's map.
+    folder, made : path-like, optional
+        Results of notebook 01, for the settings of a new phantom, and the folder for its map.
     seed : int
         Seed of a new phantom.
 
@@ -176,46 +154,32 @@ def given_image(image, *, image_kind=None, age=None, sex=None, cohort=None, fold
         raise TLEError(f"sex is '{sex}': give F or M, or leave it out")
     person = {"age": age, "sex": sex, "head_size_ml": None}
     if image is None:
-        if cohort and load_manifest().cohort(cohort).kind == "phantom":
-            return new_phantom(cohort, folder, made, seed=seed)
+        if cohort and cohort.entry.kind == "phantom":
+            return _new_phantom(cohort, folder, made, seed)
         return Given("no image", None, "", person)
     path = Path(image)
     if not path.is_file():
         raise TLEError(f"{path.name}: no such file: check the parameter image")
-    return Given(path.name, path, image_kind or preprocessing.kind_by_name(path), person)
+    return Given(path.name, path, image_kind or names.kind_by_name(path), person)
 
 
-def new_phantom(cohort, folder, made, *, seed=0):
-    """Make a patient whom no model of the cohort has seen: the next left one after all that the manifest asks for.
+def _new_phantom(cohort, folder, made, seed):
+    """A patient whom no model of a phantom cohort has seen: the next left one after all that the manifest asks for.
 
-    Parameters
-    ----------
-    cohort : str
-        A phantom cohort of the manifest.
-    folder : path-like
-        Results of notebook 01; ``maps/truth.tsv`` says how strong the effects of its cohort are.
-    made : path-like
-        Folder for the map.
-    seed : int
-        Seed of the cohort.
-
-    Returns
-    -------
-    Given
+    The strength of the effects is that of the cohort's maps (``maps/truth.tsv`` of notebook 01), if there are any.
     """
-    entry = load_manifest().cohort(cohort)
+    entry = cohort.entry
     settings = entry.model_dump(include=set(phantom_maps.Knobs.__dataclass_fields__) - {"seed", "label_noise"})
     truth = Path(folder) / "maps" / "truth.tsv"
     if truth.exists():
-        settings |= (
-            pd.read_csv(truth, sep="\t", usecols=["effect_scale", "sclerosis_fraction"], nrows=1).iloc[0].to_dict()
-        )
+        made_with = pd.read_csv(truth, sep="\t", usecols=["effect_scale", "sclerosis_fraction"], nrows=1)
+        settings |= made_with.iloc[0].to_dict()
     knobs = phantom_maps.Knobs(seed, **settings)
     drawn = phantom_maps.draw("left", entry.n_left, knobs)
-    path = Path(made) / preprocessing.map_name("sub-new", modulated=True)
+    path = Path(made) / names.map_name("sub-new", modulated=True)
     images.write_image(path, phantom_maps.stored_map(drawn, knobs) * np.float32(phantom_maps.SLOPE), atlas.AFFINE)
-    names = phantom_maps.model_regions()[0]["name"].tolist()
-    loss = 1 - np.exp(drawn["effect"][names.index("left_hippocampus")])
+    called = phantom_maps.model_regions()[0]["name"].tolist()
+    loss = 1 - np.exp(drawn["effect"][called.index("left_hippocampus")])
     row = drawn["row"]
     person = {name: row[name] for name in ("age", "sex", "head_size_ml")}
     known = {"group": "left", "sclerotic": bool(row["sclerotic"]), "loss": float(loss)}
@@ -239,16 +203,7 @@ def _label(given):
 
 
 def examine(given, model, folder):
-    """Preprocess an image and say whether the model may be asked about it.
-
-    Parameters
-    ----------
-    given : Given
-        From `given_image`.
-    model : ensemble.Ensemble
-        From `model_store.load_models`.
-    folder : path-like
-        For the map and its sidecar.
+    """Preprocess an image, with its map and sidecar in `folder`, and say whether the model may be asked about it.
 
     Returns
     -------
@@ -274,10 +229,10 @@ def examine(given, model, folder):
         text = " ".join(str(error).split())
         reason = text if isinstance(error, TLEError) else f"preprocessing failed ({type(error).__name__}: {text})"
         return Case(given, [reason], [], facts={"input_sha256": fingerprints.sha256(given.path)})
-    sidecar = json.loads(done["json"].read_text(encoding="utf-8"))
-    given = given._replace(person=given.person | _head_size(given, done["qc"]))
-    facts = {"input_sha256": sidecar["input_sha256"], **{key: done[key] for key in ("orientation", "qc", "times")}}
-    flags = _of_quality(done["flags"], given.kind, model.card) + _unlike(done["map"], sidecar["modulated"], model.card)
+    if given.person["head_size_ml"] is None:
+        given = given._replace(person=given.person | {"head_size_ml": done["qc"].get("mask_ml")})
+    facts = {key: done[key] for key in ("input_sha256", "orientation", "qc")} | {"times": done["times_s"]}
+    flags = _of_quality(done["flags"], given.kind, model.card) + _unlike(done["map"], done["modulated"], model.card)
     case = Case(
         given,
         [found["reason"] for found in flags if found["fails"]],
@@ -287,11 +242,6 @@ def examine(given, model, folder):
         facts,
     )
     return case if case.reasons else _with_inputs(case, model.card)
-
-
-def _head_size(given, qc):
-    known = given.person["head_size_ml"]
-    return {"head_size_ml": qc.get("mask_ml") if known is None else known}
 
 
 def _of_quality(flags, kind, card):
@@ -324,15 +274,10 @@ def _with_inputs(case, card):
 def quality(case):
     """Figures of merit of the preprocessing with their limits.
 
-    Parameters
-    ----------
-    case : Case
-        From `examine`.
-
     Returns
     -------
     pandas.DataFrame
-        One row a figure of merit: ``value``, ``lowest``, ``highest`` (NaN where there is no limit), ``meaning``; empty
+        One row per figure of merit: ``value``, ``lowest``, ``highest`` (NaN where there is no limit), ``meaning``; none
         where preprocessing did not end.
     """
     rows = {}

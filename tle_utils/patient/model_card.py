@@ -1,11 +1,19 @@
-"""The card of a trained model: its schema, and the page that people read."""
+"""The card of a trained model: its schema, how it is filled in by the chapter that trains, and the page people read."""
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+import numpy as np
+from pydantic import BaseModel
 
+from tle_utils.base import fingerprints, provenance
+from tle_utils.base.errors import TLEError
 from tle_utils.base.text import markdown_table
-from tle_utils.models.predictions import CLASSES
+from tle_utils.evaluation import calibration, conformal
+from tle_utils.evaluation.metrics import model_metrics
+from tle_utils.imaging import atlas
+from tle_utils.models.predictions import CLASSES, select_rows
+from tle_utils.patient import norms, out_of_distribution
 from tle_utils.patient.norms import Norms
 from tle_utils.patient.out_of_distribution import MEASURES, TrainingMaps
 
@@ -18,13 +26,16 @@ NOTICE = (
 METRICS = {
     "accuracy": "accuracy, control, left or right",
     "balanced_accuracy": "balanced accuracy",
-    "lateralization_accuracy": "side of true patients told right",
+    "lateralization_accuracy": "side of true patients told correctly",
     "auc_left_right": "area under the ROC curve, left (positive) against right, true patients",
 }
+TASK = "control, left or right temporal lobe epilepsy"
+COVERAGES = (0.8, 0.9, 0.95)
+BINS = 5  # of the expected calibration error
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class _Strict(BaseModel, frozen=True, extra="forbid"):
+    """Nothing unknown in it, and nothing changes it."""
 
 
 class Preprocessing(_Strict):
@@ -83,7 +94,7 @@ class ModelCard(_Strict):
     seed : int
         Of folds and training.
     participants : dict of str to int
-        Class to training participants.
+        Class to the number of training participants.
     participants_sha256, maps_sha256 : str
         Of ``participants.tsv``, and of the checksums of all maps in its order.
     versions, code : dict
@@ -93,13 +104,13 @@ class ModelCard(_Strict):
     calibration : Calibration
         The same, of its probabilities.
     conformal : tuple of Conformal
-        Thresholds of the sets of answers, one a coverage, from out-of-fold probabilities.
+        Thresholds of the sets of answers, one per coverage, from out-of-fold probabilities.
     norms : Norms
         Of regional volumes in the training controls.
     out_of_distribution : TrainingMaps
         What their maps are like, for the check of a new one.
     files : dict of str to str
-        File of a fold to its SHA-256; filled in by `write_models`.
+        File of a fold to its SHA-256; filled in, with the name, by `model_store.write_models`.
     """
 
     format: Literal[2] = 2
@@ -126,22 +137,106 @@ class ModelCard(_Strict):
     files: dict[str, str] = {}
 
 
+def map_options(paths):
+    """How the maps of a cohort were made, read from their file names (`Preprocessing`).
+
+    TLEError when maps of several kinds stand together.
+    """
+    kinds = {Path(path).name.partition("desc-")[2].partition("_label-")[0] for path in paths}
+    if len(kinds) != 1:
+        raise TLEError(f"maps of several kinds ({', '.join(sorted(kinds))}): preprocess all participants alike")
+    kind, _, fwhm = kinds.pop().partition("smooth")
+    return Preprocessing(modulate=kind == "modulated", fwhm_mm=float(fwhm.replace("p", ".") or 0))
+
+
+def conformal_thresholds(predictions):
+    """Thresholds of split conformal prediction on out-of-fold rows, one `Conformal` for each of `COVERAGES`.
+
+    Each participant counts once, by the fold of the first repeat that did not learn from them (Vovk 2015,
+    cross-conformal, doi 10.1007/s10472-013-9368-4).
+    """
+    rows = select_rows(predictions)
+    rows = rows[rows["repeat"] == rows["repeat"].min()]
+    found = {coverage: round(conformal.threshold(rows, coverage), 9) for coverage in COVERAGES}
+    return tuple(Conformal(coverage=coverage, threshold=value, n=len(rows)) for coverage, value in found.items())
+
+
+def _result(metric, row):
+    values = row[["value", "ci_low", "ci_high"]].astype(float).round(6).to_dict()
+    known = {key: value if np.isfinite(value) else None for key, value in values.items()}
+    return Result(metric=metric, n=int(row["n"]), **known)
+
+
+def describe_model(participants, volumes, predictions, *, folder, components, y_mm, profile, cohort, seed, workers=1):
+    """Card of a model, all but its name and files.
+
+    Parameters
+    ----------
+    participants : pandas.DataFrame
+        Those the folds were made of.
+    volumes : pandas.DataFrame
+        In the same order, for the norms.
+    predictions : pandas.DataFrame
+        The model's predictions on all folds, recalibrated.
+    folder : path-like
+        Results of notebook 01, ``participants.tsv`` among them.
+    components : sequence of str
+        ``multitask`` and/or ``regional``.
+    y_mm : sequence of int
+        MNI y coordinates in mm of the slices of the networks; empty without networks.
+    profile, cohort, seed
+        Of the run.
+
+    Returns
+    -------
+    ModelCard
+    """
+    groups = participants["group"].to_numpy(str)
+    metrics = model_metrics(predictions).set_index("metric")
+    known = Calibration(
+        expected_calibration_error=round(calibration.expected_calibration_error(predictions, bins=BINS), 6),
+        brier=round(calibration.brier(predictions), 6),
+        bins=BINS,
+        n=select_rows(predictions)["participant_id"].nunique(),
+    )
+    return ModelCard(
+        name="",
+        task=TASK,
+        components=tuple(components),
+        y_mm=tuple(y_mm),
+        space=atlas.SPACE,
+        preprocessing=map_options(participants["map"]),
+        profile=profile,
+        cohort=cohort,
+        seed=seed,
+        participants={name: int((groups == name).sum()) for name in CLASSES},
+        participants_sha256=fingerprints.sha256(Path(folder) / "participants.tsv"),
+        maps_sha256=fingerprints.digest([fingerprints.sha256(path) for path in participants["map"]]),
+        versions=provenance.versions(),
+        code=provenance.code_state(),
+        out_of_fold=tuple(_result(name, metrics.loc[name]) for name in METRICS if name in metrics.index),
+        calibration=known,
+        conformal=conformal_thresholds(predictions),
+        norms=norms.fit_norms(volumes, norms.covariates(participants, folder), groups),
+        out_of_distribution=out_of_distribution.fit_training_maps(participants["map"], groups, workers),
+    )
+
+
+def conformal_of(card, coverage):
+    """The card's threshold for a stated coverage (`Conformal`); TLEError names the coverages that it has."""
+    for found in card.conformal:
+        if abs(found.coverage - coverage) < 1e-9:
+            return found
+    known = ", ".join(f"{found.coverage:g}" for found in card.conformal)
+    raise TLEError(f"coverage = {coverage:g}: model '{card.name}' has thresholds for {known}: choose one of these")
+
+
 def _number(value):
     return "–" if value is None else f"{value:.3f}"
 
 
 def provenance_rows(card):
-    """Where a model comes from, as pairs of text for a table.
-
-    Parameters
-    ----------
-    card : ModelCard
-        The card.
-
-    Returns
-    -------
-    list of tuple of str
-    """
+    """Where a model comes from, as pairs of text for a table (list of tuple of str)."""
     prepared = card.preprocessing
     code = card.code.get("commit") or "not a git checkout"
     return [
@@ -161,17 +256,7 @@ def provenance_rows(card):
 
 
 def result_rows(card):
-    """Out-of-fold results of a model, as tuples of text: measure, value, 95 % interval, participants.
-
-    Parameters
-    ----------
-    card : ModelCard
-        The card.
-
-    Returns
-    -------
-    list of tuple of str
-    """
+    """Out-of-fold results of a model, as tuples of text: measure, value, 95 % interval, participants."""
     rows = [
         (METRICS.get(r.metric, r.metric), _number(r.value), f"{_number(r.ci_low)} to {_number(r.ci_high)}", str(r.n))
         for r in card.out_of_fold
@@ -183,17 +268,7 @@ def result_rows(card):
 
 
 def readme(card):
-    """The card as a page in Markdown.
-
-    Parameters
-    ----------
-    card : ModelCard
-        The card.
-
-    Returns
-    -------
-    str
-    """
+    """The card as a page in Markdown (str)."""
     sets = [(f"{c.coverage:.0%}", f"{c.threshold:.4f}", c.n) for c in card.conformal]
     adjusted = ", ".join(f"{' + '.join(r.covariates) or 'nothing'} (n = {r.n})" for r in card.norms.regressions)
     known = card.out_of_distribution

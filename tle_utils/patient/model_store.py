@@ -1,72 +1,24 @@
-"""Trained models as files: one npz a fold, a card that says what they are, checksums; written, checked, asked.
-
-A model answers by one or two components, trained in every fold: the multi-task network and the linear model of all
-regions. The answer of a fold is the geometric mean of its components' probabilities, each scaled by its temperature,
-scaled to sum to one, and scaled by one more temperature; the answer of the model is the mean over folds.
-"""
+"""Trained models as files: one npz per fold, a card that says what they are, checksums; written, found, checked."""
 
 import os
 import re
 import shutil
-import zipfile
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from pydantic import ValidationError
 
-from tle_utils.base import files as base_files
-from tle_utils.base import fingerprints
+from tle_utils.base import files, fingerprints
 from tle_utils.base.errors import TLEError
-from tle_utils.evaluation import calibration
-from tle_utils.models import multitask, regional
 from tle_utils.models.predictions import CLASSES
+from tle_utils.models.settings import MultitaskOptions
+from tle_utils.patient.ensemble import Ensemble, FoldModel
 from tle_utils.patient.model_card import ModelCard, readme
 
 CARD, README, CHOSEN = "model.json", "README.md", "chosen.txt"
 REMEDY = "run notebook 06_multitask_model again, or copy the whole folder again"
 # What a fold's file need not hold: single participants' results, and how training went.
-LEFT_OUT = ("key", "p_test", "p_validation", "validation", "loss", "val_loss")
-
-
-class FoldModel(NamedTuple):
-    """What was trained in one fold.
-
-    Attributes
-    ----------
-    components : dict of str to dict of str to numpy.ndarray
-        Name of a component to what its ``train_fold`` returned.
-    temperatures : dict of str to float
-        Name of a component to its temperature, and ``joint`` to that of the combined probabilities.
-    """
-
-    components: dict
-    temperatures: dict
-
-
-class Ensemble(NamedTuple):
-    """A model read from its folder: its `model_card.ModelCard` and a `FoldModel` a fold."""
-
-    card: ModelCard
-    folds: list
-
-
-class Answer(NamedTuple):
-    """Probabilities of a model.
-
-    Attributes
-    ----------
-    p : numpy.ndarray
-        Shape (n, classes): the mean over folds.
-    folds : numpy.ndarray
-        Shape (folds, n, classes).
-    members : numpy.ndarray
-        Shape (members, n, classes): every network of every fold with the other component of its fold.
-    """
-
-    p: np.ndarray
-    folds: np.ndarray
-    members: np.ndarray
+LEFT_OUT = ("key", "p_test", "p_validation", "validation", "loss", "val_loss", "best_epoch")
 
 
 def slug(name):
@@ -92,10 +44,10 @@ def write_models(folder, *, name, folds, card):
         ``chosen.txt``, which names the model written last: the one that notebook 08 takes.
     name : str
         Name of the model; its folder is `slug` of it. A folder of that name is replaced.
-    folds : sequence of FoldModel
-        From `model_files.trained_folds`. Rows and predictions of single participants are not written.
+    folds : sequence of ensemble.FoldModel
+        From `ensemble.trained_folds`. Rows and predictions of single participants are not written.
     card : model_card.ModelCard
-        From `model_files.describe_model`; ``name`` and ``files`` are set here.
+        From `model_card.describe_model`; ``name`` and ``files`` are set here.
 
     Returns
     -------
@@ -114,20 +66,20 @@ def write_models(folder, *, name, folds, card):
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        files = {}
+        checksums = {}
         for number, fold in enumerate(folds):
             if set(fold.components) != set(card.components):
                 raise TLEError(f"model '{name}', fold {number}: not the components of the card: train the fold again")
             path = partial / f"fold-{number:02d}.npz"
             np.savez(path, **_arrays(fold))
-            files[path.name] = fingerprints.sha256(path)
-        card = card.model_copy(update={"name": name, "files": files})
-        base_files.write_text(partial / CARD, card.model_dump_json(indent=1) + "\n")
-        base_files.write_text(partial / README, readme(card))
+            checksums[path.name] = fingerprints.sha256(path)
+        card = card.model_copy(update={"name": name, "files": checksums})
+        files.write_text(partial / CARD, card.model_dump_json(indent=1) + "\n")
+        files.write_text(partial / README, readme(card))
         if target.exists():
             os.replace(target, old)
         os.replace(partial, target)
-        base_files.write_text(folder / CHOSEN, target.name + "\n")
+        files.write_text(folder / CHOSEN, target.name + "\n")
     except OSError as error:
         reason = error.strerror or error
         raise TLEError(f"{folder.name}: cannot be written ({reason}): free space or change the folder") from error
@@ -140,21 +92,9 @@ def write_models(folder, *, name, folds, card):
 
 
 def find_model(folder):
-    """Folder of the model to use.
+    """Folder of the model to use, which `folder` is or holds.
 
-    Parameters
-    ----------
-    folder : path-like
-        A model's folder, or one of several models such as ``runs/<run>/models``.
-
-    Returns
-    -------
-    pathlib.Path
-
-    Raises
-    ------
-    TLEError
-        When there is no model, or several and none is chosen.
+    TLEError when there is no model, or several and none is chosen.
     """
     folder = Path(folder)
     if (folder / CARD).is_file():
@@ -201,11 +141,9 @@ def _read_fold(path, digest, card):
         raise TLEError(f"model '{card.name}': {path.name} is missing: {REMEDY}")
     if fingerprints.sha256(path) != digest:
         raise TLEError(f"model '{card.name}': the checksum of {path.name} is not the card's: {REMEDY}")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        raise TLEError(f"model '{card.name}': {path.name} is not an npz file of plain arrays: {REMEDY}") from None
+    arrays = files.read_arrays(path)
+    if arrays is None:
+        raise TLEError(f"model '{card.name}': {path.name} is not an npz file of plain arrays: {REMEDY}")
     parts = {name: {} for name in ("temperature", *card.components)}
     for key, value in arrays.items():
         component, _, name = key.partition(".")
@@ -215,7 +153,7 @@ def _read_fold(path, digest, card):
     if not all(parts.values()) or set(temperatures) != {*card.components, "joint"}:
         raise TLEError(f"model '{card.name}': {path.name} lacks a component or a temperature: {REMEDY}")
     if "multitask" in parts:
-        stored = multitask.MultitaskOptions.model_validate_json(str(parts["multitask"]["options"])).y_mm
+        stored = MultitaskOptions.model_validate_json(str(parts["multitask"]["options"])).y_mm
         if stored != card.y_mm:
             raise TLEError(f"model '{card.name}': {path.name} has slices {stored}, the card {card.y_mm}: {REMEDY}")
     return FoldModel(parts, temperatures)
@@ -227,14 +165,14 @@ def load_models(folder, **own):
     Parameters
     ----------
     folder : path-like
-        As in `find_model`.
+        The model's, or one that holds models, such as ``runs/<run>/models``.
     **own
         What it is asked about: ``space``, ``modulate``, ``fwhm_mm``, ``y_mm``, ``classes``; those that are given must
         be the model's.
 
     Returns
     -------
-    Ensemble
+    ensemble.Ensemble
 
     Raises
     ------
@@ -250,65 +188,3 @@ def load_models(folder, **own):
         if Path(name).name != name:
             raise TLEError(f"model '{card.name}': its card names '{name}', a file outside its folder: {REMEDY}")
     return Ensemble(card, [_read_fold(folder / name, digest, card) for name, digest in card.files.items()])
-
-
-def combined(p, temperatures):
-    """Probabilities of a fold from those of its components.
-
-    Parameters
-    ----------
-    p : dict of str to numpy.ndarray
-        Component to its probabilities, uncalibrated, classes along the last axis; shapes that broadcast.
-    temperatures : dict of str to float
-        As in `FoldModel`.
-
-    Returns
-    -------
-    numpy.ndarray
-        As `calibration.recalibrated` and `calibration.fused` make them in tables.
-    """
-    scaled = [calibration.scaled(values, temperatures[name]) for name, values in p.items()]
-    return calibration.scaled(calibration.geometric_mean(scaled), temperatures["joint"])
-
-
-def ask_model(model, x, volumes):
-    """Ask a model about participants.
-
-    Parameters
-    ----------
-    model : Ensemble
-        From `load_models`.
-    x : numpy.ndarray or None
-        From `multitask.load_inputs` with the card's ``y_mm``; None for a model without networks.
-    volumes : pandas.DataFrame or None
-        From `regions.read_regional_volumes`; None for a model of networks alone.
-
-    Returns
-    -------
-    Answer
-    """
-    folds, members = [], []
-    for fold in model.folds:
-        single = {}
-        if "multitask" in fold.components:
-            single["multitask"] = multitask.predict_multitask(fold.components["multitask"], x)
-        if "regional" in fold.components:
-            single["regional"] = regional.predict_regions(fold.components["regional"], volumes)[None]
-        mean = {name: values.mean(axis=0) for name, values in single.items()}
-        folds.append(combined(mean, fold.temperatures))
-        members.append(combined(single, fold.temperatures))
-    return Answer(np.mean(folds, axis=0), np.array(folds), np.concatenate(members))
-
-
-def conformal_of(card, coverage):
-    """The card's threshold for a stated coverage (model_card.Conformal); TLEError names those that it has."""
-    for found in card.conformal:
-        if abs(found.coverage - coverage) < 1e-9:
-            return found
-    known = ", ".join(f"{found.coverage:g}" for found in card.conformal)
-    raise TLEError(f"coverage = {coverage:g}: model '{card.name}' has thresholds for {known}: choose one of these")
-
-
-def answer_set(p, threshold, classes=CLASSES):
-    """Classes that cannot be ruled out: whose probability is not more than `threshold` below 1 (tuple of str)."""
-    return tuple(name for name, value in zip(classes, p, strict=True) if 1 - value <= threshold + 1e-8)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from tle_utils.base.errors import TLEError
 
@@ -23,25 +23,13 @@ FIRST = "hippocampus"
 PARTS = ("left", "right", "asymmetry")
 
 
-class Regression(BaseModel):
-    """Norm for one set of covariates.
+class Regression(BaseModel, frozen=True, extra="forbid"):
+    """Norm for one set of covariates, fitted on `n` controls.
 
-    Attributes
-    ----------
-    covariates : tuple of str
-        Of `COVARIATES`.
-    n : int
-        Controls.
-    precision : tuple
-        Inverse of X'X of the design (one, then the covariates), for the leverage of a person.
-    coefficients : dict of str to tuple of float
-        Measure (``<region>_left``, ``<region>_right``: log ml; ``<region>_asymmetry``: log left − log right) to
-        intercept and slopes (a decade of age, female against male, log head size).
-    sd : dict of str to float
-        Measure to the residual standard deviation.
+    `precision` is the inverse of X'X of the design (one, then the covariates), for the leverage of a person. By measure
+    (see `measures`): `coefficients` are the intercept and the slopes (per decade of age, female against male, per log
+    head size), `sd` the residual standard deviation.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     covariates: tuple[str, ...]
     n: int
@@ -50,36 +38,20 @@ class Regression(BaseModel):
     sd: dict[str, float]
 
 
-class Norms(BaseModel):
-    """Norms of a cohort's controls.
+class Norms(BaseModel, frozen=True, extra="forbid"):
+    """Norms of a cohort's controls: a regression for every set of covariates that enough of them have, maybe none.
 
-    Attributes
-    ----------
-    regressions : tuple of Regression
-        One for every set of covariates that enough controls have; empty for a cohort with fewer than `LEAST`.
-    ages : tuple of float, optional
-        2.5th and 97.5th percentile of the controls' ages in years.
+    `ages` are the 2.5th and the 97.5th percentile of the controls' ages in years.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     regressions: tuple[Regression, ...]
     ages: tuple[float, float] | None = None
 
 
 def measures(volumes):
-    """Logarithms of the volumes of both sides of every region, and of their ratio.
+    """Log ml of both sides of every region, and log left − log right, negative when the left side is the smaller one.
 
-    Parameters
-    ----------
-    volumes : pandas.DataFrame
-        From `regions.read_regional_volumes`: columns (region, hemisphere), ml.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Same rows; columns ``<region>_left``, ``<region>_right``, ``<region>_asymmetry`` (negative when the left side
-        is the smaller one).
+    Same rows as `volumes`; columns ``<region>_left``, ``<region>_right``, ``<region>_asymmetry``.
     """
     logs = np.log(volumes)
     parts = {}
@@ -90,20 +62,10 @@ def measures(volumes):
 
 
 def covariates(participants, folder):
-    """Age, sex and head size of a cohort's participants, as far as they are known.
+    """Age, sex and head size of a cohort's participants: columns `COVARIATES`, NaN or "" (sex) where not known.
 
-    Parameters
-    ----------
-    participants : pandas.DataFrame
-        From `participants.load_participants`.
-    folder : path-like
-        Results of notebook 01. Head size is the known one of a phantom (``maps/truth.tsv``) or the volume of the brain
-        mask of a scan (``maps/qc.tsv``); cohorts that start as grey-matter maps have none.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns `COVARIATES`, in the order of `participants`; NaN (age, head size) or "" (sex) where not known.
+    Head size is the known one of a phantom (``maps/truth.tsv`` of notebook 01) or the volume of the brain
+    mask of a scan (``maps/qc.tsv``); cohorts that start as grey-matter maps have none.
     """
     found = participants.reindex(columns=["participant_id", "age", "sex"]).assign(head_size_ml=np.nan)
     for name, column in (("truth.tsv", "head_size_ml"), ("qc.tsv", "mask_ml")):
@@ -125,21 +87,7 @@ def _design(people, names):
 
 
 def fit_norms(volumes, people, groups):
-    """Fit the norms of a cohort.
-
-    Parameters
-    ----------
-    volumes : pandas.DataFrame
-        From `regions.read_regional_volumes`.
-    people : pandas.DataFrame
-        From `covariates`, in the order of `volumes`.
-    groups : sequence of str
-        Class of each participant; only controls are used.
-
-    Returns
-    -------
-    Norms
-    """
+    """Norms of a cohort's controls; `people` are the `covariates` in the order of `volumes` and `groups`."""
     healthy = np.asarray(groups) == "control"
     values, people = measures(volumes)[healthy], people[healthy]
     sets = itertools.chain.from_iterable(itertools.combinations(COVARIATES, k) for k in range(len(COVARIATES) + 1))
@@ -153,38 +101,23 @@ def fit_norms(volumes, people, groups):
             continue
         slopes, *_ = np.linalg.lstsq(design, y, rcond=None)
         sd = np.sqrt(((y - design @ slopes) ** 2).sum(axis=0) / (n - width))
-        kept = {
-            "covariates": names,
-            "n": n,
-            "precision": np.linalg.inv(design.T @ design).round(9).tolist(),
-            "coefficients": dict(zip(values.columns, slopes.T.round(6).tolist(), strict=True)),
-            "sd": dict(zip(values.columns, sd.round(6).tolist(), strict=True)),
-        }
-        found.append(Regression(**kept))
+        regression = Regression(
+            covariates=names,
+            n=n,
+            precision=np.linalg.inv(design.T @ design).round(9).tolist(),
+            coefficients=dict(zip(values.columns, slopes.T.round(6).tolist(), strict=True)),
+            sd=dict(zip(values.columns, sd.round(6).tolist(), strict=True)),
+        )
+        found.append(regression)
     ages = people["age"].dropna()
     limits = np.percentile(ages, [2.5, 97.5]).round(1).tolist() if len(ages) >= LEAST else None
     return Norms(regressions=tuple(found), ages=limits)
 
 
 def choose_norm(norms, person):
-    """The regression that uses most of what is known of a person.
+    """The `Regression` that uses most of what is known of a person; None where there were too few controls for any.
 
-    Parameters
-    ----------
-    norms : Norms
-        From `fit_norms`.
-    person : dict
-        ``age`` (years), ``sex`` (F or M), ``head_size_ml``; None where not known.
-
-    Returns
-    -------
-    Regression or None
-        None when too few controls were there for any norm.
-
-    Raises
-    ------
-    TLEError
-        When the sex is neither F nor M.
+    TLEError when the sex is neither F nor M.
     """
     if person.get("sex") not in (None, "", *FEMALE):
         raise TLEError(f"sex is '{person['sex']}': give F or M, or leave it out")
@@ -199,19 +132,10 @@ def zscores(norms, volumes, person):
     The deviation of a z-score holds the uncertainty of the norm too (Crawford and Garthwaite 2006,
     doi 10.1080/02643290500538398).
 
-    Parameters
-    ----------
-    norms : Norms
-        From `fit_norms`.
-    volumes : pandas.DataFrame
-        One row of `regions.read_regional_volumes`.
-    person : dict
-        As in `choose_norm`.
-
     Returns
     -------
     pandas.DataFrame
-        Three rows a region (``measure``: left, right, asymmetry), the hippocampus first, then by the greatest
+        Three rows per region (``measure``: left, right, asymmetry), the hippocampus first, then by the greatest
         deviation: ``region``, ``measure``, ``value``, ``expected``, ``low``, ``high`` (95 % of healthy people lie
         between) and ``z``. Volumes in ml; asymmetry is (left − right) / (left + right), negative when the left side is
         the smaller one. NaN beside the value where there is no norm.
@@ -258,21 +182,11 @@ def describe_norm(norms, person):
 
 
 def beyond(table):
-    """How many z-scores lie beyond ±1.96, and how many of a healthy person's would by chance.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `zscores`.
-
-    Returns
-    -------
-    found, expected, total : int
-    """
+    """How many z-scores lie beyond ±1.96, how many of a healthy person's would by chance, and how many there are."""
     z = table["z"].dropna()
     return int((z.abs() > NORMAL).sum()), round(0.05 * len(z)), len(z)
 
 
 def hippocampus_rows(table):
-    """Rows of the hippocampus by measure, from `zscores` (pandas.DataFrame indexed by left, right, asymmetry)."""
+    """Rows of the hippocampus of a table of `zscores`, indexed by measure (left, right, asymmetry)."""
     return table[table["region"] == FIRST].set_index("measure").loc[list(PARTS)]

@@ -9,7 +9,7 @@ import functools
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from tle_utils.base.parallel import run_parallel
 from tle_utils.imaging import atlas
@@ -25,7 +25,7 @@ LEAST = 10  # controls below which nothing can be said
 FLOOR = 0.02  # least deviation counted, so that differences of up to a tenth never make a map unlike
 
 
-class TrainingMaps(BaseModel):
+class TrainingMaps(BaseModel, frozen=True, extra="forbid"):
     """What the maps of the training controls are like.
 
     Attributes
@@ -39,8 +39,6 @@ class TrainingMaps(BaseModel):
     flagged : dict of str to tuple of int
         Class to how many of its training participants would be flagged, and how many there are.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     n: int
     mean: dict[str, float]
@@ -57,18 +55,10 @@ def _thinned():
 
 
 def measure(grey):
-    """Measures of a map.
+    """`MEASURES` of a grey-matter map on the template grid, shape (197, 233, 189).
 
-    Parameters
-    ----------
-    grey : numpy.ndarray
-        Grey-matter map on the template grid, shape (197, 233, 189).
-
-    Returns
-    -------
-    dict of str to float
-        ``pattern``: Fisher's z of the correlation with the template's grey matter inside the brain; ``amount``: log of
-        the grey matter in ml; ``sharpness``: log of the mean step between neighbours over the mean value.
+    ``pattern`` is Fisher's z of the correlation with the template's grey matter inside the brain, ``amount`` the log of
+    the grey matter in ml, ``sharpness`` the log of the mean step between neighbours over the mean value.
     """
     inside, prior = _thinned()
     values = grey[::2, ::2, ::2][inside]
@@ -89,21 +79,7 @@ def _measure_file(path):
 
 
 def fit_training_maps(paths, groups, workers=1):
-    """Learn what the maps of the training controls are like.
-
-    Parameters
-    ----------
-    paths : sequence of path-like
-        Grey-matter maps on the template grid.
-    groups : sequence of str
-        Class of each.
-    workers : int
-        Maps side by side.
-
-    Returns
-    -------
-    TrainingMaps
-    """
+    """`TrainingMaps` of the grey-matter maps `paths` on the template grid and their classes."""
     table = pd.DataFrame(run_parallel(_measure_file, list(paths), label="training maps", workers=workers))
     groups = np.asarray(groups)
     controls = table[groups == "control"]
@@ -115,38 +91,10 @@ def fit_training_maps(paths, groups, workers=1):
     return TrainingMaps(n=len(controls), mean=mean.round(6).to_dict(), sd=sd.round(6).to_dict(), flagged=flagged)
 
 
-def deviations(known, grey):
-    """Deviations of a map from the mean training control.
-
-    Parameters
-    ----------
-    known : TrainingMaps
-        From `fit_training_maps`.
-    grey : numpy.ndarray
-        As in `measure`.
-
-    Returns
-    -------
-    dict of str to float
-        Measure to z; empty where the model had too few controls.
-    """
-    found = measure(grey)
-    return {name: (found[name] - known.mean[name]) / known.sd[name] for name in known.mean}
-
-
 def judge(known, grey):
-    """Flags of a map that is unlike those of the training controls.
+    """Flags (`images.flag`) of a map, by the `TrainingMaps` of a model.
 
-    Parameters
-    ----------
-    known, grey
-        As in `deviations`.
-
-    Returns
-    -------
-    list of dict
-        See `images.flag`; a failing one for each measure beyond the limit, one that does not fail where the model had
-        too few controls to say.
+    A failing one for each measure beyond the limit; one that does not fail where the model had too few controls to say.
     """
     if not known.mean:
         return [
@@ -156,13 +104,10 @@ def judge(known, grey):
                 False,
             )
         ]
-    return [
-        flag(
-            name,
-            f"the map is unlike the training maps: {MEASURES[name]} is {z:+.1f} deviations from the mean of "
-            f"{known.n} controls (limit {known.limit:g})",
-            True,
-        )
-        for name, z in deviations(known, grey).items()
-        if abs(z) > known.limit
-    ]
+    flags = []
+    for name, value in measure(grey).items():
+        z = (value - known.mean[name]) / known.sd[name]
+        if abs(z) > known.limit:
+            reason = f"the map is unlike the training maps: {MEASURES[name]} is {z:+.1f} deviations from the mean"
+            flags.append(flag(name, f"{reason} of {known.n} controls (limit {known.limit:g})", True))
+    return flags

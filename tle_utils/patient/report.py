@@ -18,17 +18,7 @@ SHOWN = 12  # regions in the figure, and before the rest of the table is folded 
 
 
 def set_text(classes):
-    """A set of answers in words.
-
-    Parameters
-    ----------
-    classes : sequence of str
-        Classes that cannot be ruled out.
-
-    Returns
-    -------
-    str
-    """
+    """A set of answers, the classes that cannot be ruled out, in words (str)."""
     if not classes:
         return "Cannot tell: none of the classes fits."
     if len(classes) == len(NAMES):
@@ -43,16 +33,12 @@ def card_content(case, model, coverage, answer=None, inside=None, table=None):
 
     Parameters
     ----------
-    case : new_patient.Case
-        The image and its checks.
-    model : ensemble.Ensemble
-        The model.
     coverage : model_card.Conformal
         Stated coverage of the set of answers.
     answer : ensemble.Answer, optional
         Of one participant; None: no answer.
     inside : sequence of str, optional
-        The set of answers.
+        The set of answers, from `ensemble.answer_set`.
     table : pandas.DataFrame, optional
         From `norms.zscores`.
 
@@ -92,14 +78,7 @@ def card_content(case, model, coverage, answer=None, inside=None, table=None):
 
 
 def class_probabilities(answer, classes):
-    """Probability of each class with its spread over the ensemble.
-
-    Parameters
-    ----------
-    answer : ensemble.Answer
-        Of one participant.
-    classes : sequence of str
-        Classes in their order.
+    """Probability of each class with its spread over the ensemble, from an `ensemble.Answer` about one participant.
 
     Returns
     -------
@@ -108,11 +87,10 @@ def class_probabilities(answer, classes):
         ``p95`` (percentiles of the members).
     """
     rows = {}
-    for number, name in enumerate(classes):
-        members = answer.members[:, 0, number]
+    for name, p, members in zip(classes, answer.p[0], answer.members[:, 0].T, strict=True):
         p5, p95 = np.percentile(members, [5, 95])
-        spread = {"low": members.min(), "high": members.max(), "p5": p5, "p95": p95}
-        rows[name] = {"probability": float(answer.p[0, number])} | {key: float(v) for key, v in spread.items()}
+        found = {"probability": p, "low": members.min(), "high": members.max(), "p5": p5, "p95": p95}
+        rows[name] = {key: float(value) for key, value in found.items()}
     return rows
 
 
@@ -141,10 +119,6 @@ def write_card(found, card, folder, figures=None):
     ----------
     found : dict
         From `card_content`.
-    card : model_card.ModelCard
-        The model's card.
-    folder : path-like
-        Where to.
     figures : dict of str to matplotlib.figure.Figure, optional
         Pictures by their descriptions.
 

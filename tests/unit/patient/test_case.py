@@ -10,7 +10,7 @@ from tle_utils.base.errors import TLEError
 from tle_utils.cohorts.manifest import load_manifest
 from tle_utils.imaging import atlas, images, preprocessing
 from tle_utils.patient import case as patient_case
-from tle_utils.patient import model_store
+from tle_utils.patient import ensemble
 from tle_utils.patient.out_of_distribution import TrainingMaps
 
 LIKE = {"pattern": 1.4, "amount": 6.6, "sharpness": -0.8}
@@ -30,7 +30,7 @@ def scan(tmp_path_factory):
 
 
 def model(**changed):
-    return model_store.Ensemble(card(**changed), [])
+    return ensemble.Ensemble(card(**changed), [])
 
 
 def test_left_stays_left(scan, tmp_path):

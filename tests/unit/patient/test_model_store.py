@@ -8,11 +8,9 @@ from makers import card, volume_cohort
 
 from tle_utils.base import fingerprints
 from tle_utils.base.errors import TLEError
-from tle_utils.evaluation import conformal
 from tle_utils.imaging import atlas
 from tle_utils.models import regional
-from tle_utils.models.predictions import CLASSES
-from tle_utils.patient import model_store
+from tle_utils.patient import ensemble, model_store
 
 OWN = {"modulate": True, "fwhm_mm": 0.0, "y_mm": (-24,), "space": atlas.SPACE}
 
@@ -21,7 +19,7 @@ def trained(components=("regional",), n_folds=2):
     volumes, groups = volume_cohort()
     rows = [np.arange(start, len(groups), n_folds) for start in range(n_folds)]
     temperatures = dict.fromkeys((*components, "joint"), 1.2)
-    return [model_store.FoldModel({"regional": regional.train_regions(volumes, groups, r)}, temperatures) for r in rows]
+    return [ensemble.FoldModel({"regional": regional.train_regions(volumes, groups, r)}, temperatures) for r in rows]
 
 
 @pytest.fixture
@@ -39,8 +37,8 @@ def edit(folder, change):
 def test_read_again_it_answers_as_before(written, tmp_path):
     volumes, groups = volume_cohort(seed=1)
     model = model_store.load_models(tmp_path, **OWN)
-    before = model_store.ask_model(model_store.Ensemble(card(), trained()), None, volumes)
-    after = model_store.ask_model(model, None, volumes)
+    before = ensemble.ask_model(ensemble.Ensemble(card(), trained()), None, volumes)
+    after = ensemble.ask_model(model, None, volumes)
     np.testing.assert_array_equal(before.p, after.p)
     np.testing.assert_allclose(after.p.sum(axis=1), 1)
     np.testing.assert_allclose(after.folds.mean(axis=0), after.p)
@@ -178,30 +176,3 @@ def test_bad_folds_are_refused(tmp_path):
     with pytest.raises(TLEError, match="not the components of the card"):
         model_store.write_models(tmp_path, name="m", folds=trained(), card=card(components=("multitask", "regional")))
     assert not list(tmp_path.glob(".*"))
-
-
-def test_combination_is_the_geometric_mean():
-    one, other = np.array([[0.5, 0.3, 0.2]]), np.array([[[0.2, 0.6, 0.2]], [[0.1, 0.1, 0.8]]])
-    p = model_store.combined({"regional": one, "multitask": other}, {"regional": 1, "multitask": 1, "joint": 1})
-    expected = np.sqrt(one * other)
-    np.testing.assert_allclose(p, expected / expected.sum(axis=-1, keepdims=True))
-    sharper = model_store.combined({"regional": one}, {"regional": 0.5, "joint": 1})
-    np.testing.assert_allclose(sharper, one**2 / (one**2).sum())
-
-
-@pytest.mark.parametrize("coverage", [0.8, 0.9])
-def test_sets_are_those_of_mapie(coverage):
-    rng = np.random.default_rng(0)
-    p, held = rng.dirichlet([1, 1, 1], 50), rng.dirichlet([2, 1, 1], 40)
-    truth = np.array(CLASSES)[rng.integers(0, 3, 40)]
-    scores = np.sort(1 - held[np.arange(40), [CLASSES.index(name) for name in truth]])
-    threshold = scores[int(np.ceil(41 * coverage)) - 1]
-    expected = conformal.sets_of(p, held, truth, CLASSES, coverage)
-    found = [[name in model_store.answer_set(row, threshold) for name in CLASSES] for row in p]
-    np.testing.assert_array_equal(found, expected)
-
-
-def test_coverage_that_the_card_has_not_is_named():
-    assert model_store.conformal_of(card(), 0.9).threshold == 0.7
-    with pytest.raises(TLEError, match=r"coverage = 0.5: model '' has thresholds for 0.9"):
-        model_store.conformal_of(card(), 0.5)

@@ -9,12 +9,12 @@ import pytest
 from makers import PERSON, average, card, norm_cohort
 from matplotlib.figure import Figure
 
-from tle_utils.patient import model_store, norms, report
+from tle_utils.patient import ensemble, norms, report
 from tle_utils.patient.case import Case, Given
 
 EVIL = '<script>alert("x")</script> & "sub" \'01\'.nii.gz'
 MEMBERS = np.array([[[0.1, 0.7, 0.2]], [[0.2, 0.6, 0.2]], [[0.3, 0.5, 0.2]]])
-ANSWER = model_store.Answer(MEMBERS.mean(axis=0), MEMBERS, MEMBERS)
+ANSWER = ensemble.Answer(MEMBERS.mean(axis=0), MEMBERS, MEMBERS)
 EMPTY = {"img", "meta"}
 
 
@@ -45,7 +45,7 @@ class Checked(HTMLParser):
 @pytest.fixture(scope="module")
 def model():
     volumes, people = norm_cohort(40)
-    return model_store.Ensemble(card(norms=norms.fit_norms(volumes, people, ["control"] * 40)), [])
+    return ensemble.Ensemble(card(norms=norms.fit_norms(volumes, people, ["control"] * 40)), [])
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_no_probability_where_there_is_a_reason(model, table, tmp_path):
 def test_labels_are_escaped_everywhere(model, table, reasons, tmp_path):
     case = _case(EVIL, reasons=reasons, notes=[EVIL])
     changed = model.card.model_copy(update={"name": EVIL, "task": EVIL, "cohort": EVIL})
-    found = report.card_content(case, model_store.Ensemble(changed, []), changed.conformal[0], ANSWER, ("left",), table)
+    found = report.card_content(case, ensemble.Ensemble(changed, []), changed.conformal[0], ANSWER, ("left",), table)
     page = _page(tmp_path, found, changed, EVIL)
     checked = Checked(page)
     assert "<script" not in page and "&lt;script&gt;" in page
@@ -127,7 +127,7 @@ def test_files_are_strict_json_and_the_same_page(model, table, tmp_path):
 
 
 def test_volumes_without_norms_are_shown_without_z(tmp_path):
-    bare = model_store.Ensemble(card(), [])
+    bare = ensemble.Ensemble(card(), [])
     table = norms.zscores(bare.card.norms, average(), PERSON)
     found = report.card_content(_case(), bare, bare.card.conformal[0], ANSWER, ("left",), table)
     page = _page(tmp_path, found, bare.card)

@@ -1,4 +1,4 @@
-"""From the training chapter to files: temperatures, thresholds and the card are those of its tables."""
+"""A model answers as the tables of the chapter that trained it: temperatures, combination, sets of answers."""
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from tle_utils.evaluation import calibration, conformal
 from tle_utils.imaging import slices
 from tle_utils.models import crossval, multitask, regional
 from tle_utils.models.predictions import CLASSES
-from tle_utils.patient import model_files, model_store
+from tle_utils.patient import ensemble
 
 
 @pytest.fixture(scope="module")
@@ -24,17 +24,17 @@ def chapter(tmp_path_factory):
     x[groups == "left", 18:22, 7:11] -= 0.4
     x[groups == "right", 18:22, 20:24] -= 0.4
     options = multitask.MultitaskOptions(y_mm=(-24,), flip=True, standardise=True, members=2, max_epochs=2)
-    net, _ = multitask.cross_validate_multitask(x, people, folds, options, folder=folder, seed=0, label="net")
+    net, _ = crossval.cross_validate(x, people, folds, options, folder=folder, seed=0, label="net")
     tables = {"multitask": net, "regional": regional.cross_validate_regions(volumes, people, folds, "regions")}
     return folder, volumes, groups, people, folds, x, tables
 
 
 def test_files_answer_as_the_chapters_table(chapter):
     folder, volumes, groups, people, folds, x, tables = chapter
-    kept = model_files.trained_folds(folds, groups, tables, net_folder=folder, volumes=volumes)
+    kept = ensemble.trained_folds(folds, groups, tables, net_folder=folder, volumes=volumes)
     scaled = [calibration.recalibrated(table) for table in tables.values()]
     together = calibration.recalibrated(calibration.fused(scaled, "both"))
-    answer = model_store.ask_model(model_store.Ensemble(None, kept), x, volumes)
+    answer = ensemble.ask_model(ensemble.Ensemble(None, kept), x, volumes)
     assert answer.folds.shape == (2, 27, 3) and answer.members.shape == (4, 27, 3)
     for number, fold in enumerate(folds):
         rows = together[(together["fold"] == fold.fold) & (together["split"] == "test")].set_index("participant_id")
@@ -44,36 +44,29 @@ def test_files_answer_as_the_chapters_table(chapter):
 
 def test_one_component_needs_no_second_temperature(chapter):
     _, volumes, groups, _, folds, _, tables = chapter
-    kept = model_files.trained_folds(folds, groups, {"regional": tables["regional"]}, volumes=volumes)
+    kept = ensemble.trained_folds(folds, groups, {"regional": tables["regional"]}, volumes=volumes)
     assert [set(fold.temperatures) for fold in kept] == [{"regional", "joint"}] * 2
     assert all(fold.temperatures["joint"] == 1 for fold in kept)
 
 
-def test_threshold_covers_as_stated_and_is_mapies(chapter):
-    table = chapter[-1]["regional"]
-    rows = table[table["split"] == "test"]
-    found = model_files.conformal_threshold(table, 0.8)
-    columns = [f"p_{name}" for name in CLASSES]
-    sets = [model_store.answer_set(p, found.threshold) for p in rows[columns].to_numpy()]
-    covered = np.mean([true in inside for true, inside in zip(rows["group"], sets, strict=True)])
-    assert found.n == 27 and covered >= 0.8
-    expected = conformal.sets_of(rows[columns].to_numpy(), rows[columns].to_numpy(), rows["group"], CLASSES, 0.8)
-    np.testing.assert_array_equal([[name in inside for name in CLASSES] for inside in sets], expected)
-    assert model_files.conformal_threshold(table, 0.99).threshold == 1.0
+def test_combination_is_the_geometric_mean():
+    one, other = np.array([[0.5, 0.3, 0.2]]), np.array([[[0.2, 0.6, 0.2]], [[0.1, 0.1, 0.8]]])
+    p = ensemble.combined({"regional": one, "multitask": other}, {"regional": 1, "multitask": 1, "joint": 1})
+    expected = np.sqrt(one * other)
+    np.testing.assert_allclose(p, expected / expected.sum(axis=-1, keepdims=True))
+    sharper = ensemble.combined({"regional": one}, {"regional": 0.5, "joint": 1})
+    np.testing.assert_allclose(sharper, one**2 / (one**2).sum())
 
 
-def test_kind_of_the_maps_is_read_from_their_names():
-    name = "sub-01_space-MNI152NLin2009aSym_desc-{}_label-GM_probseg.nii.gz"
-    for kind, expected in (("modulated", (True, 0)), ("unmodulated", (False, 0)), ("modulatedsmooth2p5", (True, 2.5))):
-        found = model_files.map_options([f"/a-desc-x/{name.format(kind)}"] * 2)
-        assert (found.modulate, found.fwhm_mm) == expected
-    with pytest.raises(TLEError, match="maps of several kinds"):
-        model_files.map_options([name.format("modulated"), name.format("unmodulated")])
+def test_the_set_of_a_patient_is_that_of_chapter_7():
+    p = np.random.default_rng(0).dirichlet([1, 1, 1], 50)
+    found = [[name in ensemble.answer_set(row, 0.6) for name in CLASSES] for row in p]
+    np.testing.assert_array_equal(found, conformal.not_ruled_out(p, 0.6))
 
 
 def test_unknown_component_and_lost_fold_are_named(chapter, tmp_path):
     _, volumes, groups, _, folds, _, tables = chapter
     with pytest.raises(TLEError, match="component 'svm' is not known"):
-        model_files.trained_folds(folds, groups, {"svm": tables["regional"]}, volumes=volumes)
+        ensemble.trained_folds(folds, groups, {"svm": tables["regional"]}, volumes=volumes)
     with pytest.raises(TLEError, match="no trained fold here"):
-        model_files.trained_folds(folds, groups, tables, net_folder=tmp_path, volumes=volumes)
+        ensemble.trained_folds(folds, groups, tables, net_folder=tmp_path, volumes=volumes)

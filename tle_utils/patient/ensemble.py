@@ -1,0 +1,146 @@
+"""A model as it answers: what was trained in every fold, and what all folds say together.
+
+A model has one or two components, trained in every fold: the multi-task network and the linear model of all regions.
+The answer of a fold is the geometric mean of its components' probabilities, each scaled by its temperature, scaled to
+sum to one, and scaled by one more temperature; the answer of the model is the mean over folds.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tle_utils.base import files
+from tle_utils.base.errors import TLEError
+from tle_utils.evaluation import calibration, conformal
+from tle_utils.models import crossval, multitask, regional
+from tle_utils.models.predictions import CLASSES, select_rows
+from tle_utils.patient.model_card import COMPONENTS, ModelCard
+
+
+class FoldModel(NamedTuple):
+    """What was trained in one fold.
+
+    Attributes
+    ----------
+    components : dict of str to dict of str to numpy.ndarray
+        Name of a component to its arrays, from `multitask.train_multitask` or `regional.train_regions`.
+    temperatures : dict of str to float
+        Name of a component to its temperature, and ``joint`` to that of the combined probabilities.
+    """
+
+    components: dict
+    temperatures: dict
+
+
+class Ensemble(NamedTuple):
+    """A model: its card and a `FoldModel` per fold."""
+
+    card: ModelCard
+    folds: list
+
+
+class Answer(NamedTuple):
+    """Probabilities of a model.
+
+    Attributes
+    ----------
+    p : numpy.ndarray
+        Shape (n, classes): the mean over folds.
+    folds : numpy.ndarray
+        Shape (folds, n, classes).
+    members : numpy.ndarray
+        Shape (members, n, classes): every network of every fold with the other component of its fold.
+    """
+
+    p: np.ndarray
+    folds: np.ndarray
+    members: np.ndarray
+
+
+def _temperatures(tables, fold):
+    """One temperature per component and one for both together, as `recalibrated` and `fused` find them in tables."""
+    rows = {name: part[(part["repeat"] == fold.repeat) & (part["fold"] == fold.fold)] for name, part in tables.items()}
+    if len(rows) > 1:
+        rows["joint"] = calibration.fused([calibration.recalibrated(part) for part in rows.values()], "joint")
+    found = {name: calibration.fit_temperature(select_rows(part, "validation")) for name, part in rows.items()}
+    return {"joint": 1.0} | found
+
+
+def trained_folds(folds, groups, tables, *, net_folder=None, volumes=None):
+    """What `model_store.write_models` keeps of every fold.
+
+    Parameters
+    ----------
+    folds : sequence of crossval.Fold
+        The folds of the tables.
+    tables : dict of str to pandas.DataFrame
+        ``multitask`` and/or ``regional``: predictions of that component on `folds` as trained, not recalibrated, with
+        validation rows.
+    net_folder : path-like, optional
+        Where `crossval.cross_validate` kept the folds of the networks; needed for ``multitask``.
+    volumes : pandas.DataFrame, optional
+        Needed for ``regional``.
+
+    Returns
+    -------
+    list of FoldModel
+
+    Raises
+    ------
+    TLEError
+        When a component is not known, or a fold's file is missing or unreadable.
+    """
+    for name in tables:
+        if name not in COMPONENTS:
+            raise TLEError(f"component '{name}' is not known: give {' and/or '.join(COMPONENTS)}")
+    groups, found = np.asarray(groups, object), []
+    for fold in folds:
+        stored = {}
+        if "multitask" in tables:
+            path = crossval.fold_path(net_folder, fold)
+            stored["multitask"] = files.read_arrays(path)
+            if stored["multitask"] is None:
+                raise TLEError(f"{path.name}: no trained fold here: train the networks again")
+        if "regional" in tables:
+            stored["regional"] = regional.train_regions(volumes, groups, fold.train)
+        found.append(FoldModel(stored, _temperatures(tables, fold)))
+    return found
+
+
+def combined(p, temperatures):
+    """Probabilities of a fold, as `calibration.recalibrated` and `calibration.fused` make them in tables.
+
+    From those of its components, uncalibrated: a dict of arrays that broadcast, classes along the last axis.
+    """
+    scaled = [calibration.scaled(values, temperatures[name]) for name, values in p.items()]
+    return calibration.scaled(calibration.geometric_mean(scaled), temperatures["joint"])
+
+
+def ask_model(model, x, volumes):
+    """Ask a model about participants.
+
+    Parameters
+    ----------
+    x, volumes
+        What its components read; None for a component that it has not.
+
+    Returns
+    -------
+    Answer
+    """
+    folds, members = [], []
+    for fold in model.folds:
+        single = {}
+        if "multitask" in fold.components:
+            single["multitask"] = multitask.predict_multitask(fold.components["multitask"], x)
+        if "regional" in fold.components:
+            single["regional"] = regional.predict_regions(fold.components["regional"], volumes)[None]
+        mean = {name: values.mean(axis=0) for name, values in single.items()}
+        folds.append(combined(mean, fold.temperatures))
+        members.append(combined(single, fold.temperatures))
+    return Answer(np.mean(folds, axis=0), np.array(folds), np.concatenate(members))
+
+
+def answer_set(p, threshold, classes=CLASSES):
+    """Classes that cannot be ruled out: whose probability is not more than `threshold` below 1 (tuple of str)."""
+    return tuple(name for name, stays in zip(classes, conformal.not_ruled_out(p, threshold), strict=True) if stays)
