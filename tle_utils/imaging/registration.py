@@ -1,6 +1,6 @@
 """Align a T1w scan with the template: coarse search, affine and diffeomorphic registration with Greedy.
 
-All scans here are arrays on a 1 mm RAS grid; transforms are those of `tle_utils.imaging.transforms`.
+A scan is here `volume` and `affine`, an array on a 1 mm RAS grid; transforms are those of `imaging.transforms`.
 """
 
 import contextlib
@@ -16,13 +16,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
-from nibabel.processing import resample_from_to
 from picsl_greedy import Greedy3D
 from scipy import ndimage
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
 from tle_utils.imaging import atlas
+from tle_utils.imaging.images import resample
 from tle_utils.imaging.transforms import Alignment, Warp, to_sitk
 
 MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
@@ -39,18 +39,7 @@ FINE_BOX_MM, FINE_EDGE_MM, FINE_ITERATIONS = ((-48, -50, -34), (48, 4, 10)), 6, 
 
 @functools.cache
 def reference(mm):
-    """Template, brain mask and affine on a coarser grid that holds the brain and 8 mm around it.
-
-    Parameters
-    ----------
-    mm : int
-        Voxel size.
-
-    Returns
-    -------
-    tuple
-        Template (float32), mask (bool), affine (4, 4).
-    """
+    """Template (float32), brain mask (bool) and affine on a grid of `mm` that holds the brain and 8 mm around it."""
     found = np.argwhere(atlas.brain_mask())
     low = atlas.AFFINE[:3, 3] + found.min(axis=0) - 8
     high = atlas.AFFINE[:3, 3] + found.max(axis=0) + 8
@@ -62,8 +51,7 @@ def reference(mm):
     for volume in (atlas.template().get_fdata(dtype=np.float32), atlas.brain_mask().astype(np.float32)):
         if mm > 1:
             volume = ndimage.gaussian_filter(volume, 0.42 * mm)
-        image = resample_from_to(nib.Nifti1Image(volume, atlas.AFFINE), (tuple(steps + 1), affine), order=1)
-        moved.append(image.get_fdata(dtype=np.float32))
+        moved.append(resample(volume, atlas.AFFINE, steps + 1, affine))
     return moved[0], moved[1] > 0.5, affine
 
 
@@ -129,19 +117,9 @@ def _brain_like(half, affine, extracted):
 
 
 def coarse_alignment(volume, affine, extracted):
-    """Rough map from template to scan: shifts, turns and three scales that maximise the correlation at 4 mm.
+    """Rough matrix from template to scan: shifts, turns and three scales that maximise the correlation at 4 mm.
 
-    Parameters
-    ----------
-    volume, affine : numpy.ndarray
-        Scan on a 1 mm RAS grid.
-    extracted : bool
-        Whether it holds only the brain.
-
-    Returns
-    -------
-    numpy.ndarray
-        Template to scan, world coordinates, shape (4, 4).
+    `extracted` tells whether the scan holds only the brain.
     """
     template, mask, grid = reference(4)
     shell = ndimage.binary_dilation(mask, iterations=2)
@@ -218,27 +196,18 @@ def affine_alignment(volume, affine, start, extracted):
 
 
 def deform(volume, affine, matrix, mm, *, masked, iterations=None, symmetric=False):
-    """Diffeomorphic registration with Greedy (local correlation), starting at an affine one.
+    """Diffeomorphic registration with Greedy (local correlation), starting at an affine one (`matrix`).
 
     Parameters
     ----------
-    volume, affine : numpy.ndarray
-        Scan on a 1 mm RAS grid.
-    matrix : numpy.ndarray
-        Template to scan, shape (4, 4).
-    mm : int
-        Voxel size of the finest level: 1, 2 or 4.
+    mm : {1, 2, 4}
+        Voxel size of the finest level.
     masked : bool
         Compare only inside the template's brain (for a whole head).
     iterations : str, optional
         Iterations per level, coarse to fine, for example ``"40x10"``, for a rough and smooth warp.
     symmetric : bool
         Register the mirror image too and average both, so that a mirrored scan gives the mirrored result.
-
-    Returns
-    -------
-    Alignment
-        The transform and its inverse.
     """
     template, mask, grid = reference(mm)
     images, metric = {"fixed": to_sitk(template, grid)}, "NCC 2x2x2"
@@ -266,19 +235,9 @@ def _even(warp, of_mirrored):
 
 
 def refine(alignment, volume, affine):
-    """Register the surroundings of both hippocampi again, at 1 mm, from where a coarser registration ended.
+    """Register the surroundings of both hippocampi again, at 1 mm, from where `deform` of an extracted brain ended.
 
-    Parameters
-    ----------
-    alignment : Alignment
-        From `deform`.
-    volume, affine : numpy.ndarray
-        Brain-extracted scan on a 1 mm RAS grid.
-
-    Returns
-    -------
-    Alignment
-        With a further warp; a mirrored scan gives the mirrored result.
+    The alignment gets a further warp; a mirrored scan gives the mirrored result.
     """
     low, high = np.rint(nib.affines.apply_affine(np.linalg.inv(atlas.AFFINE), FINE_BOX_MM)).astype(int)
     box = tuple(slice(first, last + 1) for first, last in zip(low, high, strict=True))

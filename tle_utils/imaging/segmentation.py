@@ -1,12 +1,12 @@
 """Segment a T1w scan: brain mask, bias correction, registration, tissue probabilities."""
 
 import dataclasses
+import itertools
 import time
 
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
-from nibabel.processing import resample_from_to
 from scipy import ndimage
 
 from tle_utils.base.errors import TLEError
@@ -24,25 +24,11 @@ NEIGHBOURS /= NEIGHBOURS.sum()
 
 
 def carried_brain_mask(alignment, shape, affine):
-    """The template's brain mask carried to a scan, gaps up to 8 mm closed, grown by 1.5 mm.
-
-    Parameters
-    ----------
-    alignment : tle_utils.imaging.transforms.Alignment
-        From a registration of the whole head.
-    shape, affine
-        The scan's 1 mm RAS grid.
-
-    Returns
-    -------
-    numpy.ndarray
-        bool, of the given shape.
-    """
+    """The template's brain mask (bool) carried to a scan's 1 mm RAS grid, gaps up to 8 mm closed, grown by 1.5 mm."""
     carried = alignment.to_native(atlas.brain_mask().astype(np.float32), shape, affine) > 0.2
     if not carried.any():
         raise TLEError("no brain was found in the scan: check that it is a T1w scan of a whole head")
-    box = ndimage.find_objects(carried.astype(np.uint8))[0]
-    box = tuple(slice(max(s.start - 12, 0), s.stop + 12) for s in box)
+    box = images.box_around(carried, 12)
     part = np.pad(carried[box], 6)
     closed = ndimage.distance_transform_edt(ndimage.distance_transform_edt(~part) <= 4) > 4
     grown = ndimage.distance_transform_edt(~(closed | part)) <= 1.5
@@ -80,25 +66,9 @@ def tissue_maps(brain, mask, priors):
     shares of two tissues that a voxel's brightness speaks for (Tohka, Zijdenbos & Evans 2004): the first know where a
     voxel lies, the second keep thin and mixed tissue.
 
-    Parameters
-    ----------
-    brain : numpy.ndarray
-        Bias-corrected T1w.
-    mask : numpy.ndarray
-        bool, voxels to label.
-    priors : dict of str to numpy.ndarray
-        ``GM``, ``WM``, ``CSF`` probabilities on the same grid.
-
-    Returns
-    -------
-    dict of str to numpy.ndarray
-        ``GM``, ``WM``, ``CSF``; float32, 0 outside the mask, sum 1 inside.
-
-    Raises
-    ------
-    TLEError
-        When white matter is not brighter than grey matter and that brighter than fluid: not a T1w scan, or lost in
-        registration.
+    `brain` is a bias-corrected T1w, `priors` are probabilities on its grid. Returned are the maps ``GM``, ``WM`` and
+    ``CSF`` (dict of float32), 0 outside the mask, sum 1 inside. A TLEError says that the tissues are not ordered as in
+    a T1w scan, which may also be lost in registration.
     """
     values = brain[mask].astype(np.float64)
     values /= np.percentile(values, 99)
@@ -135,55 +105,22 @@ def _refuse_order(brightness):
     if not fluid < grey < white:
         raise TLEError(
             "white matter is not brighter than grey matter and that brighter than fluid "
-            f"({white:.2f}, {grey:.2f}, {fluid:.2f}): give a T1w scan with a right header"
+            f"({white:.2f}, {grey:.2f}, {fluid:.2f}): give a T1w scan with a correct header"
         )
-
-
-class Clock:
-    """Seconds per stage, in `times`."""
-
-    def __init__(self):
-        self.times, self.last = {}, time.perf_counter()
-
-    def lap(self, name):
-        """Book the time since the last call under a name."""
-        now = time.perf_counter()
-        self.times[name] = round(now - self.last, 2)
-        self.last = now
 
 
 @dataclasses.dataclass(frozen=True)
 class Segmentation:
-    """A segmented scan on its own 1 mm RAS grid.
+    """A segmented scan on its own 1 mm RAS grid."""
 
-    Parameters
-    ----------
-    brain : numpy.ndarray
-        Bias-corrected T1w, 0 outside the brain.
-    mask : numpy.ndarray
-        bool, brain mask.
-    maps : dict of str to numpy.ndarray
-        Probabilities ``GM``, ``WM``, ``CSF``.
-    affine : numpy.ndarray
-        Voxel to world of the three.
-    alignment : tle_utils.imaging.transforms.Alignment
-        Template to scan.
-    flags : list of dict
-        What was found in the header.
-    outside_fraction : float
-        Share of the template's brain that falls outside the scan's field of view.
-    times : dict of str to float
-        Seconds per stage.
-    """
-
-    brain: np.ndarray
-    mask: np.ndarray
-    maps: dict
+    brain: np.ndarray  # bias-corrected T1w, 0 outside the brain
+    mask: np.ndarray  # bool
+    maps: dict  # probabilities GM, WM and CSF
     affine: np.ndarray
-    alignment: Alignment
-    flags: list
-    outside_fraction: float
-    times: dict
+    alignment: Alignment  # template to scan
+    flags: list  # what was found in the header
+    outside_fraction: float  # share of the template's brain outside the scan's field of view
+    times: dict  # s per stage
 
 
 def _align_head(volume, affine, extracted):
@@ -207,48 +144,47 @@ def segment(image_path, registration_mm=2):
 
     Parameters
     ----------
-    image_path : str or pathlib.Path
-        Whole head or extracted brain; ``.nii``, ``.nii.gz``, ``.mgz``; any orientation and voxel size.
+    image_path : path-like
+        Whole head or extracted brain, as `images.read_image` reads it.
     registration_mm : {1, 2, 4}
         Finest level of the registration; with 2 the hippocampi are registered again at 1 mm.
 
     Returns
     -------
     Segmentation
-        Everything on the scan's 1 mm RAS grid.
 
     Raises
     ------
     TLEError
-        When the file cannot be used (see `tle_utils.imaging.images.read_image`) or is not a T1w scan of a brain.
+        When the file cannot be used or is not a T1w scan of a brain.
     """
-    clock = Clock()
+    times = {"start": time.perf_counter()}
     data, native_affine, flags = images.read_image(image_path)
     extracted = images.is_brain_extracted(data, native_affine)
     volume, affine = images.to_ras(data, native_affine)
-    clock.lap("read")
+    times["read"] = time.perf_counter()
     matrix = _align_head(volume, affine, extracted)
     outside = outside_fraction(matrix, data.shape, native_affine, TIGHT_BOX_MM if extracted else 0)
-    clock.lap("affine")
+    times["affine"] = time.perf_counter()
     if extracted:
         mask = volume > 1e-3 * volume.max()
     else:
         rough = registration.deform(volume, affine, matrix, 4, masked=True, iterations="40", symmetric=True)
         mask = carried_brain_mask(rough, volume.shape, affine) & (volume > 0)
-    box = ndimage.find_objects(mask.astype(np.uint8))[0]
-    box = tuple(slice(max(s.start - 4, 0), s.stop + 4) for s in box)
+    box = images.box_around(mask, 4)
     mask, affine = mask[box], affine @ nib.affines.from_matvec(np.eye(3), [s.start for s in box])
-    clock.lap("brain_mask")
+    times["brain_mask"] = time.perf_counter()
     brain = correct_bias(np.ascontiguousarray(volume[box]), affine, mask)
-    clock.lap("bias")
+    times["bias"] = time.perf_counter()
     alignment = registration.deform(brain, affine, matrix, registration_mm, masked=False, symmetric=True)
     if registration_mm == 2:
         alignment = registration.refine(alignment, brain, affine)
-    clock.lap("registration")
+    times["registration"] = time.perf_counter()
     priors = {k: alignment.to_native(v, mask.shape, affine) for k, v in atlas.tissue_priors().items()}
     maps = tissue_maps(brain, mask, priors)
-    clock.lap("tissues")
-    return Segmentation(brain, mask, maps, affine, alignment, flags, outside, clock.times)
+    times["tissues"] = time.perf_counter()
+    seconds = {name: round(end - begin, 2) for (_, begin), (name, end) in itertools.pairwise(times.items())}
+    return Segmentation(brain, mask, maps, affine, alignment, flags, outside, seconds)
 
 
 def labels_to_native(image_path, mask):
@@ -256,28 +192,20 @@ def labels_to_native(image_path, mask):
 
     Parameters
     ----------
-    image_path : str or pathlib.Path
-        Whole head or extracted brain, any orientation.
+    image_path : path-like
+        Whole head or extracted brain, as `images.read_image` reads it.
     mask : numpy.ndarray
-        Region or probability on the template grid, shape (197, 233, 189).
+        Region or probability on the template grid.
 
     Returns
     -------
-    nibabel.Nifti1Image
-        float32, 0 to 1, with the shape and affine of the scan.
-
-    Raises
-    ------
-    TLEError
-        When the scan cannot be used.
+    numpy.ndarray
+        float32, 0 to 1, at the voxels of the scan.
     """
-    if mask.shape != atlas.SHAPE:
-        raise TLEError(f"the mask has shape {mask.shape}: give one on the template grid {atlas.SHAPE}")
     data, native_affine, _ = images.read_image(image_path)
     extracted = images.is_brain_extracted(data, native_affine)
     volume, affine = images.to_ras(data, native_affine)
     matrix = _align_head(volume, affine, extracted)
     alignment = registration.deform(volume, affine, matrix, 2, masked=not extracted, iterations="40x10")
     carried = alignment.to_native(mask.astype(np.float32), volume.shape, affine)
-    moved = resample_from_to(nib.Nifti1Image(carried, affine), (data.shape, native_affine), order=1)
-    return nib.Nifti1Image(np.clip(moved.get_fdata(dtype=np.float32), 0, 1), native_affine)
+    return np.clip(images.resample(carried, affine, data.shape, native_affine), 0, 1)

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from tle_utils.base.errors import TLEError
-from tle_utils.imaging import atlas
+from tle_utils.imaging import atlas, images
 
 SIZE = 160
 X_MM = np.arange(-80, 80)
@@ -29,10 +29,14 @@ def _rows(y_mm):
     low, high = int(atlas.AFFINE[1, 3]), int(atlas.AFFINE[1, 3]) + atlas.SHAPE[1] - 1
     if not len(y_mm):
         raise TLEError(f"y_mm: no slice is named: choose from {low} to {high} mm")
-    for y in y_mm:
-        if not low <= y <= high:
-            raise TLEError(f"y_mm = {y}: this slice lies outside the map: choose from {low} to {high} mm")
+    if outside := [y for y in y_mm if not low <= y <= high]:
+        raise TLEError(f"y_mm = {outside[0]}: this slice lies outside the map: choose from {low} to {high} mm")
     return _voxels(1, y_mm)
+
+
+def _window(y_mm):
+    """Index of the slices in an array on the template grid, axes (x, y, z)."""
+    return np.ix_(_voxels(0, X_MM), _rows(y_mm), _voxels(2, Z_MM))
 
 
 def load_slices(paths, y_mm, fwhm_mm=0.0):
@@ -46,9 +50,9 @@ def load_slices(paths, y_mm, fwhm_mm=0.0):
     paths : sequence of path-like
         Maps on the template grid, any axis orientation.
     y_mm : sequence of int
-        MNI y coordinates of the slices in mm.
+        MNI y coordinates of the slices.
     fwhm_mm : float
-        Smooth the maps by a Gaussian of this full width at half maximum in mm first; 0 takes them as they are.
+        Smooth the maps by a Gaussian of this FWHM first; 0 takes them as they are.
 
     Returns
     -------
@@ -58,8 +62,7 @@ def load_slices(paths, y_mm, fwhm_mm=0.0):
     Raises
     ------
     TLEError
-        When a map lies on another grid, holds NaN or infinite values, is constant on the slices,
-        or when a slice lies outside the map.
+        A map lies on another grid, holds NaN or infinite values or is constant on the slices, or a slice lies outside.
     """
     rows = _rows(y_mm)
     sigma = fwhm_mm / np.sqrt(8 * np.log(2))
@@ -67,10 +70,7 @@ def load_slices(paths, y_mm, fwhm_mm=0.0):
     window = np.ix_(_voxels(0, X_MM), rows - start, _voxels(2, Z_MM))
     stack = np.empty((len(paths), SIZE, SIZE, len(y_mm)), np.float32)
     for out, path in zip(stack, paths, strict=True):
-        image = nib.as_closest_canonical(nib.load(path))
-        name = Path(path).name
-        if not atlas.on_template_grid(image):
-            raise TLEError(f"{name}: not on the 1 mm {atlas.SPACE} grid: run notebook 01_preprocessing on it first")
+        image, name = images.template_map(path), Path(path).name
         slab = np.asarray(image.dataobj[:, start:stop, :], dtype=np.float32)
         part = (gaussian_filter(slab, sigma) if sigma else slab)[window]
         low, high = part.min(), part.max()
@@ -89,28 +89,13 @@ def swap_sides(groups):
 
 
 def flip(stack, groups):
-    """Mirror slices left to right and swap the labels left and right with them.
-
-    Parameters
-    ----------
-    stack : numpy.ndarray
-        Shape (n, 160, 160, slices), in the layout of `load_slices`.
-    groups : sequence of str
-        Class of each participant.
-
-    Returns
-    -------
-    stack : numpy.ndarray
-        Same shape; the value at x = a mm moves to x = -a mm.
-    groups : numpy.ndarray
-        ``left`` and ``right`` swapped, ``control`` as it is.
+    """Mirror slices left to right (the value at x = a mm moves to x = -a mm) and swap the classes left and right.
 
     Raises
     ------
     TLEError
-        When one side only is a class: its mirror image would belong to no class.
+        One side only is a class: its mirror image would belong to no class.
     """
-    groups = np.asarray(groups, dtype=object)
     if len({"left", "right"} & set(groups)) == 1:
         raise TLEError("flip needs both left and right among the classes: switch it off for control against one side")
     return np.roll(stack[:, :, ::-1], 1, axis=2), swap_sides(groups)
@@ -133,37 +118,16 @@ def floored(deviation):
 
 
 def voxel_scale(stack):
-    """Mean and standard deviation (see `floored`) of every voxel over participants, for z-scores.
+    """Mean and standard deviation (see `floored`) of every voxel over participants of the training part, for z-scores.
 
-    Parameters
-    ----------
-    stack : numpy.ndarray
-        Slices of the training part only, shape (n, ...).
-
-    Returns
-    -------
-    mean, deviation : numpy.ndarray
-        float32, shape of one participant's slices.
+    Both are float32 of the shape of one participant's slices.
     """
     deviation = floored(stack.std(axis=0, dtype=np.float64))
     return stack.mean(axis=0, dtype=np.float64).astype(np.float32), deviation.astype(np.float32)
 
 
 def averaged(stack, side):
-    """Slices averaged over squares of `side` mm.
-
-    Parameters
-    ----------
-    stack : numpy.ndarray
-        Shape (n, rows, columns, slices); `side` divides rows and columns.
-    side : int
-        mm.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32, shape (n, rows / side, columns / side, slices).
-    """
+    """Slices averaged over squares of `side` mm: float32, shape (n, rows / side, columns / side, slices)."""
     n, rows, columns, slices = stack.shape
     squares = stack.reshape(n, rows // side, side, columns // side, side, slices)
     return squares.mean(axis=(2, 4), dtype=np.float32)
@@ -178,11 +142,6 @@ def _pooled_window():
 
 def pooled(stack):
     """Slices averaged over squares of `SQUARE_MM`, on a window that is symmetric about the midline.
-
-    Parameters
-    ----------
-    stack : numpy.ndarray
-        Slices of `load_slices`, shape (n, 160, 160, slices).
 
     Returns
     -------
@@ -200,15 +159,8 @@ def unpooled(image):
     return out
 
 
-def to_volume(images, y_mm):
-    """Put slices back into MNI space.
-
-    Parameters
-    ----------
-    images : numpy.ndarray
-        Shape (160, 160, len(y_mm)), in the layout of `load_slices`.
-    y_mm : sequence of int
-        MNI y coordinates of the slices in mm.
+def to_volume(stack, y_mm):
+    """Put one participant's slices, shape (160, 160, slices), back into MNI space.
 
     Returns
     -------
@@ -216,25 +168,10 @@ def to_volume(images, y_mm):
         float32 on the template grid, zero outside the slices.
     """
     volume = np.zeros(atlas.SHAPE, np.float32)
-    window = np.ix_(_voxels(0, X_MM), _rows(y_mm), _voxels(2, Z_MM))
-    volume[window] = np.asarray(images, np.float32).transpose(1, 2, 0)
+    volume[_window(y_mm)] = np.asarray(stack, np.float32).transpose(1, 2, 0)
     return nib.Nifti1Image(volume, atlas.AFFINE)
 
 
 def slices_of(volume, y_mm):
-    """Slices of an array on the template grid in the layout of `load_slices`, unscaled.
-
-    Parameters
-    ----------
-    volume : numpy.ndarray
-        Shape (197, 233, 189).
-    y_mm : sequence of int
-        MNI y coordinates of the slices in mm.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (160, 160, len(y_mm)).
-    """
-    window = np.ix_(_voxels(0, X_MM), _rows(y_mm), _voxels(2, Z_MM))
-    return volume[window].transpose(2, 0, 1)
+    """Slices, shape (160, 160, slices), of an array on the template grid, laid out as by `load_slices` but unscaled."""
+    return volume[_window(y_mm)].transpose(2, 0, 1)

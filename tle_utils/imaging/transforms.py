@@ -1,7 +1,4 @@
-"""How the template maps onto a scan: an affine matrix and warps, and what is carried along them.
-
-All transforms are in world coordinates (RAS, mm), from the template to the scan.
-"""
+"""How the template maps onto a scan: a matrix and warps, in world coordinates, and what is carried along them."""
 
 import dataclasses
 
@@ -25,16 +22,22 @@ def to_sitk(volume, affine):
     return image
 
 
+def volume_change(shift, mm=1.0):
+    """Jacobian determinant of x → x + shift(x): volume of each voxel after it over that before, float32.
+
+    `shift` has shape (3, x, y, z) and the unit of `mm`, the distance between voxels.
+    """
+    x, y, z = (list(np.gradient(part, mm)) for part in shift.astype(np.float32))
+    x[0], y[1], z[2] = x[0] + 1, y[1] + 1, z[2] + 1
+    return x[0] * (y[1] * z[2] - y[2] * z[1]) - x[1] * (y[0] * z[2] - y[2] * z[0]) + x[2] * (y[0] * z[1] - y[1] * z[0])
+
+
 @dataclasses.dataclass(frozen=True)
 class Warp:
-    """A displacement of the template, x → x + shift(x), and its inverse; world coordinates in mm.
+    """A displacement of the template, x → x + shift(x), and its inverse, in world coordinates.
 
-    Parameters
-    ----------
-    shift, inverse : numpy.ndarray
-        In mm on the grid of `affine`, shape (x, y, z, 3); zero beyond it.
-    affine : numpy.ndarray
-        Voxel to world of that grid, whose axes are those of the world.
+    `shift` and `inverse`, shape (x, y, z, 3), are in mm on the grid of `affine`, whose axes are those of the world, and
+    zero beyond it.
     """
 
     shift: np.ndarray
@@ -53,23 +56,10 @@ class Warp:
         image.CopyInformation(to_sitk(np.zeros(shift.shape[:3], np.float32), self.affine))
         return sitk.DisplacementFieldTransform(image)
 
-    def growth(self):
-        """Jacobian determinant less 1 at every voxel of the warp's own grid."""
-        gradients = [np.stack(np.gradient(self.shift[..., i], self.affine[0, 0]), axis=-1) for i in range(3)]
-        return (np.linalg.det(np.eye(3) + np.stack(gradients, axis=-2)) - 1).astype(np.float32)
-
 
 @dataclasses.dataclass(frozen=True)
 class Alignment:
-    """How the template maps onto a scan: the warps from the last to the first, then the matrix.
-
-    Parameters
-    ----------
-    matrix : numpy.ndarray
-        Affine part, world coordinates, shape (4, 4).
-    warps : tuple of Warp
-        Of the whole brain, and what `refine` adds.
-    """
+    """How the template maps onto a scan: the warps (`Warp`) from the last to the first, then the matrix."""
 
     matrix: np.ndarray
     warps: tuple
@@ -89,7 +79,7 @@ class Alignment:
 
     def to_native(self, volume, shape, affine):
         """Sample a volume on the template grid at the voxels of a native grid (linear)."""
-        steps = [*(warp.transform(back=True) for warp in reversed(self.warps))]
+        steps = [warp.transform(back=True) for warp in reversed(self.warps)]
         steps.append(self._linear(np.linalg.inv(self.matrix)))
         return _resample(volume, atlas.AFFINE, shape, affine, steps)
 
@@ -98,7 +88,8 @@ class Alignment:
         determinant = np.full(atlas.SHAPE, np.linalg.det(self.matrix[:3, :3]), np.float32)
         for i, warp in enumerate(self.warps):
             later = [other.transform() for other in self.warps[i + 1 :]]
-            determinant *= 1 + _resample(warp.growth(), warp.affine, atlas.SHAPE, atlas.AFFINE, later)
+            growth = volume_change(np.moveaxis(warp.shift, -1, 0), warp.affine[0, 0]) - 1
+            determinant *= 1 + _resample(growth, warp.affine, atlas.SHAPE, atlas.AFFINE, later)
         return determinant
 
 

@@ -13,20 +13,10 @@ STEPS = 30
 TOLERANCE = 2e-3
 
 
-def potential_flow(divergence, size):
-    """Displacement field with a given divergence that no volume leaves.
+def _potential_flow(divergence, size):
+    """Displacement in mm, shape (3, x, y, z), with a given divergence (share per voxel of `size` mm; mean taken off).
 
-    Parameters
-    ----------
-    divergence : numpy.ndarray
-        Wanted change of volume, share a voxel, shape (x, y, z); its mean is taken off.
-    size : sequence of float
-        Voxel size in mm.
-
-    Returns
-    -------
-    numpy.ndarray
-        Displacement in mm, shape (3, x, y, z); without rotation, and along the faces of the box only.
+    It has no rotation, and no volume leaves the box.
     """
     spectrum = fft.dctn(divergence, type=2)
     waves = [(2 * np.cos(np.pi * np.arange(n) / n) - 2) / h**2 for n, h in zip(divergence.shape, size, strict=True)]
@@ -44,24 +34,12 @@ def _moved(field, where):
     return np.stack([_at(part, where) for part in field])
 
 
-def shrink(structure, fluid, size, effect):
+def shrink(structure, fluid, size, loss):
     """Deform a box so that a structure in it loses a share of its volume to the fluid around it.
 
-    Parameters
-    ----------
-    structure : numpy.ndarray
-        Share of each voxel that belongs to the structure, shape (x, y, z).
-    fluid : numpy.ndarray
-        Weight of each voxel that may grow, same shape.
-    size : sequence of float
-        Voxel size in mm.
-    effect : float
-        Share of the structure's volume to take away, above 0 and below 1.
-
-    Returns
-    -------
-    backward, forward : numpy.ndarray
-        In voxels, shape (3, x, y, z): where the content of each voxel comes from, and where it goes to.
+    `structure` and `fluid`, shape (x, y, z), hold the share of each voxel that belongs to the structure and the weight
+    with which it may grow; `size` is that of a voxel in mm. Returned are two arrays in voxels, shape (3, x, y, z):
+    where the content of each voxel comes from, and where it goes to.
     """
     grid = np.indices(structure.shape, dtype=np.float32)
     scale = np.asarray(size, np.float32)[:, None, None, None]
@@ -69,22 +47,16 @@ def shrink(structure, fluid, size, effect):
     total = float(structure.sum())
     left, yields = 1.0, 1.0
     for _ in range(STEPS):
-        wanted = 1 - (1 - effect) / left
+        wanted = 1 - (1 - loss) / left
         if abs(wanted) < TOLERANCE:
             break
         rate = min(STEP, wanted / yields)
-        loss, gain = _at(structure, backward), _at(fluid, backward)
-        change = rate * (gain * (loss.sum() / gain.sum()) - loss)
-        flow = (potential_flow(change, size) / scale).astype(np.float32)
+        taken, gain = _at(structure, backward), _at(fluid, backward)
+        change = rate * (gain * (taken.sum() / gain.sum()) - taken)
+        flow = (_potential_flow(change, size) / scale).astype(np.float32)
         source = grid - _moved(flow, grid - flow / 2)
         backward = _moved(backward, source)
         forward = forward + _moved(flow, forward + _moved(flow, forward) / 2)
         before, left = left, float(_at(structure, backward).sum()) / total
         yields = max((1 - left / before) / rate, 0.3)
     return backward, forward
-
-
-def volume_change(forward):
-    """Volume of each voxel after a deformation over that before, from `forward` of `shrink`."""
-    rows = [np.gradient(part) for part in forward]
-    return np.linalg.det(np.moveaxis(np.array(rows), (0, 1), (-2, -1))).astype(np.float32)

@@ -9,18 +9,10 @@ from tle_utils.imaging import atlas
 
 @functools.cache
 def bspline_basis(spacing):
-    """Cubic B-splines along each axis of the template grid, with knots symmetric about the midline.
+    """Cubic B-splines along x, y and z of the template grid, float32 arrays (voxels, knots).
 
-    Parameters
-    ----------
-    spacing : float
-        Distance of the knots in mm: about the smoothness of the fields.
-
-    Returns
-    -------
-    tuple of numpy.ndarray
-        For x, y, z a float32 array (voxels, knots). White coefficients of variance one give a field of about variance
-        one.
+    Knots lie `spacing` mm apart, about the smoothness of the fields, and symmetric about the midline. White
+    coefficients of variance one give a field of about variance one.
     """
     result = []
     for length in atlas.SHAPE:
@@ -34,19 +26,6 @@ def bspline_basis(spacing):
 
 
 def smooth_field(coefficients, basis):
-    """Values of a field.
-
-    Parameters
-    ----------
-    coefficients : numpy.ndarray
-        float32, shape (knots in x, y, z).
-    basis : sequence of numpy.ndarray
-        From `bspline_basis`, or rows of it for a part of the grid.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32, one value a voxel of the grid or its part.
-    """
+    """Values (float32) of the field with coefficients (knots in x, y, z) on the part of the grid that `basis` has."""
     x, y, z = basis
     return np.matmul(y, np.tensordot(x, np.tensordot(coefficients, z, (2, 1)), (1, 0)))

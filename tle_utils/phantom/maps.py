@@ -1,27 +1,25 @@
-"""Phantom cohorts: grey-matter maps with known truth, calibrated against published effect sizes.
+"""Phantom cohorts: grey-matter maps with known truth, matched to published effect sizes.
 
 Each map is the template's grey matter, moved by a small residual misregistration and multiplied by smooth regional
-volume factors. The sums over the regions of the map equal the participant's latent volumes, which `phantom_model`
+volume factors. The sums over the regions of the map equal the participant's latent volumes, which `volumes`
 draws: natural variation with head size, age and sex, and the disease.
 """
 
 import dataclasses
 import functools
-import gzip
-import hashlib
 import os
-import zlib
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 from scipy import ndimage, sparse
 from threadpoolctl import threadpool_limits
 
+from tle_utils.base import files
 from tle_utils.base.errors import TLEError
+from tle_utils.base.fingerprints import code_version, digest
 from tle_utils.base.parallel import run_parallel
-from tle_utils.imaging import atlas
+from tle_utils.imaging import atlas, images, names
 from tle_utils.phantom.fields import bspline_basis, smooth_field
 from tle_utils.phantom.volumes import (
     GROUPS,
@@ -32,10 +30,10 @@ from tle_utils.phantom.volumes import (
     check_whole,
     draw_person,
     model_regions,
+    participant_name,
     participant_streams,
 )
 
-MODEL = "1"  # part of every map's fingerprint: raise it when the maps change
 SLOPE = 2 / 255  # maps are stored in one byte a voxel, 0 to 2
 
 # How a map varies beyond its regional volumes.
@@ -50,7 +48,7 @@ BATCH_SD = 0.08
 def _space():
     """What every map shares: the box around the brain, its voxels, the smooth regions and their mixing."""
     brain = atlas.brain_mask()
-    box = tuple(slice(*np.flatnonzero(brain.any(axis=other))[[0, -1]] + [0, 1]) for other in [(1, 2), (0, 2), (0, 1)])
+    box = images.box_around(brain)
     brain = brain[box]
     grey = np.ascontiguousarray(atlas.tissue_priors()["GM"][box])
     table, _ = model_regions()
@@ -101,20 +99,11 @@ def _field(coefficients, spacing):
 def draw(group, index, knobs):
     """Draw what makes one participant.
 
-    Parameters
-    ----------
-    group : {"control", "left", "right"}
-        True class.
-    index : int
-        Which participant of the group, from 0.
-    knobs : phantom_model.Knobs
-        Seed and strength of the effects.
-
     Returns
     -------
     dict
-        ``row`` (entries of the truth table), ``latent`` and ``effect`` (log ml, one a region), ``texture`` and
-        ``shift`` (coefficients of the fields), ``noise`` (generator of the voxel noise).
+        ``row`` (entries of the truth table), ``latent`` and ``effect``, ``texture`` and ``shift`` (coefficients of the
+        fields), ``noise`` (generator of the voxel noise).
     """
     person, field, noise = participant_streams(knobs.seed, group, index)
     row, latent, effect = draw_person(person, group, knobs)
@@ -123,14 +112,7 @@ def draw(group, index, knobs):
 
 
 def render(drawn, knobs):
-    """Make the grey-matter map of a drawn participant.
-
-    Parameters
-    ----------
-    drawn : dict
-        From `draw`.
-    knobs : Knobs
-        For the effects of site and batch.
+    """Make the grey-matter map of a participant of `draw`.
 
     Returns
     -------
@@ -174,11 +156,6 @@ def _batch_factor(seed):
 def batch_factor(seed):
     """What the second batch of a cohort multiplies grey matter with: a smooth field, the same for everyone in it.
 
-    Parameters
-    ----------
-    seed : int
-        Seed of the cohort.
-
     Returns
     -------
     numpy.ndarray
@@ -188,20 +165,7 @@ def batch_factor(seed):
 
 
 def in_space(values, outside=0):
-    """Put values at the voxels of the brain, such as those of `render`, on the template grid.
-
-    Parameters
-    ----------
-    values : numpy.ndarray
-        One value a voxel of the brain.
-    outside : float
-        Value elsewhere.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (197, 233, 189), of the type of `values`.
-    """
+    """Put values at the voxels of the brain, such as those of `render`, on the template grid; `outside` elsewhere."""
     box, brain, *_ = _space()
     volume = np.full(atlas.SHAPE, outside, values.dtype)
     volume[box][brain] = values
@@ -214,74 +178,29 @@ def stored_map(drawn, knobs):
     return in_space(values.astype(np.uint8))
 
 
-def _write(path, stored, fingerprint):
-    header = nib.Nifti1Header()
-    header.set_data_dtype(np.uint8)
-    header.set_data_shape(stored.shape)
-    header.set_sform(atlas.AFFINE, "mni")
-    header.set_qform(atlas.AFFINE, "mni")
-    header.set_xyzt_units("mm")
-    header.set_slope_inter(SLOPE, 0)
-    header.set_data_offset(352)
-    header["descrip"] = fingerprint.encode()
-    header["magic"] = b"n+1"
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    with (
-        open(temporary, "wb") as raw,
-        gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0) as file,
-    ):
-        file.write(header.binaryblock + bytes(4) + stored.tobytes("F"))
-    os.replace(temporary, path)
-
-
-def _read(path, fingerprint):
-    """Stored values of an existing map, or None when it is absent, damaged or of other parameters."""
-    try:
-        image = nib.load(path)
-        if bytes(image.header["descrip"]).rstrip(b"\0") != fingerprint.encode() or image.shape != atlas.SHAPE:
-            return None
-        return image.dataobj.get_unscaled()
-    except (OSError, EOFError, zlib.error, ValueError, nib.filebasedimages.ImageFileError):
-        return None
-
-
 @threadpool_limits.wrap(limits=1)
 def _participant(person, out_dir, knobs):
     """Make one participant's map, unless it is there, and return the row of the truth table."""
     group, index = person
-    number = f"sub-{len(GROUPS) * index + GROUPS.index(group) + 1:04d}"
-    path = out_dir / f"{number}_space-{atlas.SPACE}_desc-modulated_label-GM_probseg.nii.gz"
-    kept = dataclasses.asdict(dataclasses.replace(knobs, label_noise=0.0))
-    fingerprint = "phantom " + hashlib.sha256(repr((MODEL, group, index, kept)).encode()).hexdigest()[:32]
+    name = participant_name(group, index)
+    path = out_dir / names.map_name(name, modulated=True)
+    asked = [str(value) for value in dataclasses.astuple(dataclasses.replace(knobs, label_noise=0.0))]
+    key = digest([code_version("tle_utils.phantom.maps", "numpy", "scipy", "nilearn", "abagen"), group, index, asked])
     drawn = draw(group, index, knobs)
-    stored = _read(path, fingerprint)
+    stored = images.kept_values(path, key)
     if stored is None:
         stored = stored_map(drawn, knobs)
-        _write(path, stored, fingerprint)
-    names = model_regions()[0]["name"]
+        images.write_image(path, stored, atlas.AFFINE, note=key, slope=SLOPE)
+    regions = model_regions()[0]["name"]
     volumes = atlas.regional_volumes(stored) * SLOPE
-    row = {"participant_id": number, **drawn["row"], "image": str(path)}
-    row |= {f"latent_{name}": value for name, value in zip(names, drawn["latent"], strict=True)}
-    row |= {f"effect_{name}": value for name, value in zip(names, drawn["effect"], strict=True)}
+    row = {"participant_id": name, **drawn["row"], "image": str(path)}
+    row |= dict(zip("latent_" + regions, drawn["latent"], strict=True))
+    row |= dict(zip("effect_" + regions, drawn["effect"], strict=True))
     row |= {f"volume_{side}_{region}": value for (region, side), value in volumes.items()}
     return row
 
 
-def make_phantom(
-    out_dir,
-    *,
-    n_control,
-    n_left,
-    n_right,
-    seed,
-    workers=1,
-    effect_scale=1.0,
-    sclerosis_fraction=0.45,
-    n_sites=1,
-    site_effect=0.0,
-    batch_confound=0.0,
-    label_noise=0.0,
-):
+def make_phantom(out_dir, *, n_control, n_left, n_right, workers=1, **knobs):
     """Make a phantom cohort of modulated grey-matter maps with known truth.
 
     A participant depends on the seed, the class and the place in the class only: the same bytes whatever the number of
@@ -289,32 +208,17 @@ def make_phantom(
 
     Parameters
     ----------
-    out_dir : path
-        Gets one map a participant (about 1.8 MB) and ``truth.tsv``.
+    out_dir : path-like
+        Gets one map per participant (about 1.8 MB) and ``truth.tsv``.
     n_control, n_left, n_right : int
         Participants of each class.
-    seed : int
-        Not negative.
-    workers : int
-        Processes side by side.
-    effect_scale : float
-        Multiplies the published effect sizes, 0 to 5.
-    sclerosis_fraction : float
-        Chance that a patient is sclerotic, 0 to 1.
-    n_sites : int
-        Sites, drawn without regard to the class.
-    site_effect : float
-        Size of a site's gain and smooth field (standard deviation of the log), 0 to 0.5.
-    batch_confound : float
-        0: no batch. Else the chance that a participant's batch tells whether the class is left (others toss a coin);
-        the second batch has a smooth field of its own.
-    label_noise : float
-        Chance that the label (`group`) is one of the other classes, 0 to 1.
+    **knobs
+        Fields of `Knobs`.
 
     Returns
     -------
     pandas.DataFrame
-        One row a participant: ``participant_id, group, age, sex, site, mts, hippocampus_left, hippocampus_right``
+        One row per participant: ``participant_id, group, age, sex, site, mts, hippocampus_left, hippocampus_right``
         (ml, measured on the map), ``image, image_kind`` and of the truth ``true_group, true_side, sclerotic, batch,
         head_size_ml``. ``truth.tsv`` adds, for every region, ``latent_…`` (log ml), ``effect_…`` (its part that is
         disease) and ``volume_…`` (ml, measured on the map).
@@ -330,18 +234,15 @@ def make_phantom(
     check_whole("workers", workers, 1)
     if not any(counts.values()):
         raise TLEError("n_control, n_left and n_right are all 0: give at least one participant")
-    knobs = Knobs(seed, effect_scale, sclerosis_fraction, n_sites, site_effect, batch_confound, label_noise)
+    knobs = Knobs(**knobs)
     out_dir = Path(out_dir).resolve()
-    out_dir.mkdir(parents=True, exist_ok=True)
     people = sorted(((group, i) for group, n in counts.items() for i in range(n)), key=lambda p: (p[1], p[0]))
     job = functools.partial(_participant, out_dir=out_dir, knobs=knobs)
     truth = pd.DataFrame(run_parallel(job, people, label="phantom maps", workers=workers))
     truth.insert(1, "group", [_label(group, i, counts, knobs) for group, i in people])
-    settings = {"effect_scale": effect_scale, "sclerosis_fraction": sclerosis_fraction}
+    settings = {name: getattr(knobs, name) for name in ("effect_scale", "sclerosis_fraction")}
     truth = pd.concat([truth, pd.DataFrame(settings, index=truth.index)], axis=1)
-    temporary = out_dir / f".{os.getpid()}-truth.tsv"
-    truth.assign(image=truth["image"].map(os.path.basename)).to_csv(temporary, sep="\t", index=False)
-    os.replace(temporary, out_dir / "truth.tsv")
+    files.write_table(out_dir / "truth.tsv", truth.assign(image=truth["image"].map(os.path.basename)))
     table = truth[["participant_id", "group", "age", "sex", "site"]].copy()
     table["mts"] = truth["sclerotic"].astype("boolean")
     for side in ("left", "right"):

@@ -8,18 +8,19 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from nibabel import affines
+from nibabel import affines, orientations
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from tle_utils.base import files
 from tle_utils.base.errors import TLEError
+from tle_utils.base.fingerprints import code_version, digest, sha256
 from tle_utils.base.parallel import run_parallel
-from tle_utils.imaging import atlas, images
+from tle_utils.imaging import atlas, images, transforms
 from tle_utils.phantom import atrophy
 from tle_utils.phantom.fields import bspline_basis, smooth_field
+from tle_utils.phantom.volumes import check_whole
 
-MODEL = "2"  # part of the name of every planted scan: raise it when planting changes
 ORIENTATIONS = ("RAS", "LAS", "LPI", "PSR")
 EDGE_MM = 1.5  # smoothness of a planted loss in a map
 BOX_MM, FLUID_MM, STILL = 12, 8, 0.02  # around the hippocampus; reach of fluid that grows; voxels not worth moving
@@ -29,7 +30,39 @@ MAP_MAXIMUM = 5  # a modulated grey-matter map stays below this, a T1w does not
 SHARPNESS = 2
 
 
-def plant_atrophy(image, side, effect, *, hippocampus=None):
+def planted_scan(image, image_kind, side, effect, folder):
+    """Path (str) of a copy of a scan with a planted loss, kept while scan, loss and code stay the same.
+
+    Parameters
+    ----------
+    image : path-like
+        T1w in native space, or grey-matter map in MNI space.
+    image_kind : {"t1w", "gm"}
+        Which of the two it is.
+    folder : path-like
+        For the copy, which has the name of the scan.
+
+    Raises
+    ------
+    TLEError
+        As `plant_atrophy`; or the scan cannot be read, or the copy not be written.
+    """
+    target = Path(folder) / f"{Path(image).name.split('.')[0]}.nii.gz"
+    data, affine, _ = images.read_image(image)
+    key = digest([code_version(__name__, "picsl-greedy", "SimpleITK", "scipy"), sha256(image), side, effect])
+    if images.kept_values(target, key) is None:
+        hippocampus = None
+        if image_kind == "t1w":
+            from tle_utils.imaging import segmentation
+
+            hippocampus = segmentation.labels_to_native(image, atlas.region_mask("hippocampus", side))
+        planted = plant_atrophy(data, affine, side, effect, hippocampus)
+        space = images.TEMPLATE_SPACE if hippocampus is None else images.NATIVE_SPACE
+        images.write_image(target, planted, affine, space=space, note=key)
+    return str(target)
+
+
+def plant_atrophy(data, affine, side, effect, hippocampus=None):
     """Take away a known part of the hippocampus of one side.
 
     A grey-matter map loses the fraction in place, with smooth edges. In a T1w the hippocampus shrinks by the fraction,
@@ -38,21 +71,19 @@ def plant_atrophy(image, side, effect, *, hippocampus=None):
 
     Parameters
     ----------
-    image : nibabel image
-        Grey-matter map in MNI space, on any grid and orientation, or with `hippocampus` a T1w in native space.
+    data, affine : numpy.ndarray
+        Grey-matter map in MNI space, or with `hippocampus` a T1w in native space; any grid and orientation.
     side : {"left", "right"}
-        The participant's side, judged by world coordinates.
+        Judged by world coordinates.
     effect : float
-        Fraction of the hippocampal grey matter to lose, above 0 and below 1.
-    hippocampus : nibabel image, optional
-        Mask or probability of that side's hippocampus in the native space of a T1w, on any grid.
+        Share of the hippocampal grey matter to lose, above 0 and below 1.
+    hippocampus : numpy.ndarray, optional
+        Mask or probability of that side's hippocampus at the voxels of a T1w.
 
     Returns
     -------
-    planted : nibabel.Nifti1Image
-        float32, same grid and orientation as `image`.
-    truth : nibabel.Nifti1Image
-        uint8, 1 where a map was changed, or in the hippocampus of a T1w as it was before; 0 elsewhere.
+    numpy.ndarray
+        float32, shape of `data`.
 
     Raises
     ------
@@ -63,41 +94,11 @@ def plant_atrophy(image, side, effect, *, hippocampus=None):
         raise TLEError(f"side={side!r}: give 'left' or 'right'")
     if not isinstance(effect, numbers.Real) or isinstance(effect, bool) or not 0 < effect < 1:
         raise TLEError(f"effect={effect!r}: give a fraction above 0 and below 1 (0.3 is a loss of 30 %)")
-    data = _data(image, "image")
-    if hippocampus is None:
-        if data.max() > MAP_MAXIMUM:
-            raise TLEError(f"image reaches {data.max():g}, too much for a grey-matter map: give a T1w its hippocampus")
-        loss = _map_loss(data, image.affine, side, effect)
-        planted = data * (1 - loss)
-    else:
-        mask = _carry(hippocampus, image)
-        planted, loss = _shrunk(data, image.affine, mask, side, effect)[0], mask > 0.5
-    truth = nib.Nifti1Image((loss > 0).astype(np.uint8), image.affine)
-    return nib.Nifti1Image(planted.astype(np.float32), image.affine), truth
-
-
-def _data(image, name):
-    data = np.asarray(image.dataobj, dtype=np.float32)
-    if data.ndim == 4 and data.shape[3] == 1:
-        data = data[..., 0]
-    if data.ndim != 3:
-        raise TLEError(f"{name} has shape {data.shape}: give a 3D image")
-    if not np.isfinite(data).all() or data.max() == data.min():
-        raise TLEError(f"{name} is constant or holds values that are not numbers: give a whole image")
-    return data
-
-
-def _resample(data, affine, shape, target):
-    """Values of a volume at the voxels of another grid, linear, 0 outside."""
-    if data.shape == tuple(shape) and np.allclose(affine, target):
-        return data
-    matrix = np.linalg.inv(affine) @ target
-    return ndimage.affine_transform(data, matrix[:3, :3], matrix[:3, 3], shape, order=1, output=np.float32)
-
-
-def _carry(hippocampus, image):
-    data = _data(hippocampus, "hippocampus")
-    return np.clip(_resample(data / data.max(), hippocampus.affine, image.shape[:3], image.affine), 0, 1)
+    if hippocampus is not None:
+        return _shrunk(data, affine, hippocampus, side, effect)[0]
+    if data.max() > MAP_MAXIMUM:
+        raise TLEError(f"image reaches {data.max():g}, too much for a grey-matter map: give a T1w its hippocampus")
+    return data * (1 - _map_loss(data, affine, side, effect))
 
 
 @functools.cache
@@ -112,33 +113,32 @@ def _template_hippocampus(side):
 def _map_loss(data, affine, side, effect):
     """Fraction that each voxel of a grey-matter map loses."""
     region, smooth = _template_hippocampus(side)
-    inside = _resample(region, atlas.AFFINE, data.shape, affine) > 0.5
-    smooth = _resample(smooth, atlas.AFFINE, data.shape, affine)
-    if not (data * inside).sum() > 0:
+    weight = data * (images.resample(region, atlas.AFFINE, data.shape, affine) > 0.5)
+    smooth = images.resample(smooth, atlas.AFFINE, data.shape, affine)
+    total = weight.sum(dtype=np.float64)
+    if not total > 0:
         raise TLEError("image holds nothing in the hippocampus of MNI space: give a map in MNI space, or a hippocampus")
-    return _solve(lambda strength: np.clip(strength * smooth, 0, 1), data * inside, effect, 100)
-
-
-def _centre(mask):
-    """Centre of a mask in voxels."""
-    profiles = [mask.sum(axis=other) for other in [(1, 2), (0, 2), (0, 1)]]
-    return [profile @ np.arange(len(profile)) / profile.sum() for profile in profiles]
+    low, high = 0.0, 100.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        if (np.clip(middle * smooth, 0, 1) * weight).sum(dtype=np.float64) < effect * total:
+            low = middle
+        else:
+            high = middle
+    return np.clip(high * smooth, 0, 1)
 
 
 def _t1w_box(data, affine, mask, side):
     """Box around the hippocampus of a T1w, and in it the shares of hippocampal tissue and of fluid that may grow."""
     if (mask > 0.5).sum() < 50:
         raise TLEError("hippocampus mask is nearly empty on the image's grid: give the mask of the same participant")
-    centre = affines.apply_affine(affine, _centre(mask > 0.5))[0]
-    middle = affines.apply_affine(affine, _centre(data > data.mean()))[0]
+    centre, middle = (
+        affines.apply_affine(affine, ndimage.center_of_mass(part))[0] for part in (mask > 0.5, data > data.mean())
+    )
     if (centre < middle) != (side == "left"):
         raise TLEError(f"hippocampus mask lies {centre - middle:+.0f} mm from the middle: not on the {side} side")
     size = affines.voxel_sizes(affine)
-    place = ndimage.find_objects((mask > 0.05).astype(np.uint8))[0]
-    margin = np.ceil(BOX_MM / size).astype(int)
-    box = tuple(
-        slice(max(0, s.start - m), min(n, s.stop + m)) for s, m, n in zip(place, margin, data.shape, strict=True)
-    )
+    box = images.box_around(mask > 0.05, np.ceil(BOX_MM / size).astype(int))
     local, part = data[box], mask[box]
     body = part > 0.5
     around = ndimage.distance_transform_edt(~body, sampling=size)
@@ -154,28 +154,17 @@ def _t1w_box(data, affine, mask, side):
 
 
 def _shrunk(data, affine, mask, side, effect):
-    """A T1w whose hippocampus lost a fraction, with the box and `forward` of `atrophy.shrink`."""
+    """A T1w whose hippocampus lost a fraction, with the box that changed and where its content went (voxels)."""
     box, structure, fluid = _t1w_box(data, affine, mask, side)
     backward, forward = atrophy.shrink(structure, fluid, affines.voxel_sizes(affine), effect)
     local = data[box]
     moved = ndimage.map_coordinates(local, backward, order=3, mode="nearest", output=np.float32)
     moved = np.clip(moved, local.min(), local.max())
-    still = np.abs(backward - np.indices(local.shape)).max(axis=0) < STILL
+    grid = np.indices(local.shape)
+    still = np.abs(backward - grid).max(axis=0) < STILL
     planted = data.copy()
     planted[box] = np.where(still, local, moved)
-    return planted, box, forward
-
-
-def _solve(make_loss, weight, effect, high):
-    """The loss whose weighted sum is `effect` of all, by bisection of its one parameter from 0 to `high`."""
-    low, total = 0.0, float(weight.sum(dtype=np.float64))
-    for _ in range(40):
-        middle = (low + high) / 2
-        if (make_loss(middle) * weight).sum(dtype=np.float64) < effect * total:
-            low = middle
-        else:
-            high = middle
-    return make_loss(high).astype(np.float32)
+    return planted, box, forward - grid
 
 
 def make_phantom_t1w(out_dir, *, n, seed, workers=1, loss=(0.3, 0.5)):
@@ -187,14 +176,12 @@ def make_phantom_t1w(out_dir, *, n, seed, workers=1, loss=(0.3, 0.5)):
 
     Parameters
     ----------
-    out_dir : path
+    out_dir : path-like
         Gets for each phantom the T1w, its true map and truth mask on the template grid, and ``truth.tsv``.
     n : int
         Number of phantoms.
     seed : int
         Not negative; phantom i depends on the seed and i only.
-    workers : int
-        Processes side by side.
     loss : tuple of float
         Least and largest fraction of the hippocampus that a patient loses.
 
@@ -212,18 +199,17 @@ def make_phantom_t1w(out_dir, *, n, seed, workers=1, loss=(0.3, 0.5)):
         When a number is out of range.
     """
     for name, value, least in (("n", n, 1), ("seed", seed, 0), ("workers", workers, 1)):
-        if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
-            raise TLEError(f"{name}={value!r}: give a whole number, {least} or more")
+        check_whole(name, value, least)
     if not 0 < min(loss) <= max(loss) < 1:
         raise TLEError(f"loss={loss!r}: give two fractions above 0 and below 1")
     out_dir = Path(out_dir).resolve()
-    out_dir.mkdir(parents=True, exist_ok=True)
     job = functools.partial(_t1w_phantom, out_dir=out_dir, seed=seed, loss=tuple(loss))
     table = pd.DataFrame(run_parallel(job, range(n), label="T1w phantoms", workers=workers))
     table["mts"] = table["mts"].astype("boolean")
     paths = ["image", "true_map", "true_mask"]
-    named = table.assign(**{column: table[column].map(os.path.basename) for column in paths})
-    files.write_text(out_dir / "truth.tsv", named.to_csv(sep="\t", index=False))
+    files.write_table(
+        out_dir / "truth.tsv", table.assign(**{name: table[name].map(os.path.basename) for name in paths})
+    )
     return table
 
 
@@ -257,15 +243,6 @@ def _random_shift(rng):
     return 0.8 * (shift + mirrored) + 0.3 * (shift - mirrored)
 
 
-def _jacobian(shift):
-    """Determinant of the derivative of x + shift(x), voxels of 1 mm."""
-    rows = [list(np.gradient(part)) for part in shift]
-    for axis in range(3):
-        rows[axis][axis] += 1
-    x, y, z = rows
-    return x[0] * (y[1] * z[2] - y[2] * z[1]) - x[1] * (y[0] * z[2] - y[2] * z[0]) + x[2] * (y[0] * z[1] - y[1] * z[0])
-
-
 def _inverse(shift, step=3):
     """Displacement that undoes x + shift(x), by fixed-point iteration on every third voxel."""
     grid = np.stack(np.meshgrid(*(np.arange(0, n + step, step) for n in atlas.SHAPE), indexing="ij")).astype(float)
@@ -276,11 +253,6 @@ def _inverse(shift, step=3):
     return [
         ndimage.affine_transform(part.astype(np.float32), scale, output_shape=atlas.SHAPE, order=1) for part in back
     ]
-
-
-def _save(path, data, affine, space=images.TEMPLATE_SPACE):
-    images.write_image(path, data, affine, space=space)
-    return str(path)
 
 
 def _t1w_phantom(index, out_dir, seed, loss):
@@ -296,43 +268,43 @@ def _t1w_phantom(index, out_dir, seed, loss):
     t1w = 1000 * t1w
     change, place = np.ones_like(grey), np.indices(atlas.SHAPE, np.float32)
     mask = np.zeros(atlas.SHAPE, bool)
-    if group != "control":
-        mask = atlas.region_mask("hippocampus", group)
-        t1w, box, forward = _shrunk(t1w, atlas.AFFINE, mask.astype(np.float32), group, effect)
-        change[box] = atrophy.volume_change(forward)
-        place[(slice(None), *box)] += forward - np.indices(change[box].shape)
-        effect = float(1 - (grey * change)[mask].sum() / grey[mask].sum())
-    else:
+    if group == "control":
         effect = 0.0
-    true_map = grey * change * ndimage.map_coordinates(_jacobian(shift), place, order=1, mode="nearest")
+    else:
+        mask = atlas.region_mask("hippocampus", group)
+        t1w, box, shrinking = _shrunk(t1w, atlas.AFFINE, mask.astype(np.float32), group, effect)
+        change[box] = transforms.volume_change(shrinking)
+        place[(slice(None), *box)] += shrinking
+        effect = float(1 - (grey * change)[mask].sum() / grey[mask].sum())
+    change *= ndimage.map_coordinates(transforms.volume_change(shift), place, order=1, mode="nearest")
+    true_map = grey * change
     source = np.indices(atlas.SHAPE, np.float32)
     source += np.stack(_inverse(shift))
     brain = ndimage.map_coordinates(atlas.brain_mask().astype(np.float32), source, order=1) > 0.5
     value = ndimage.map_coordinates(t1w, source[:, brain], order=3, output=np.float32) * bias[brain]
     moved = np.zeros(atlas.SHAPE, np.int16)
     moved[brain] = np.rint(np.hypot(value + rng.normal(0, 15, value.shape), rng.normal(0, 15, value.shape)))
-    affine = np.eye(4)
-    affine[:3] = np.column_stack([turn, move + turn @ atlas.AFFINE[:3, 3]])
-    image = nib.Nifti1Image(moved, affine)
-    codes = nib.orientations.axcodes2ornt(orientation)
-    image = image.as_reoriented(nib.orientations.ornt_transform(nib.orientations.io_orientation(affine), codes))
-    name, space = f"sub-{index + 1:04d}", f"space-{atlas.SPACE}"
-    volumes = atlas.regional_volumes(true_map)["hippocampus"]
-    mask_path = out_dir / f"{name}_{space}_desc-planted_mask.nii.gz"
-    return {
+    affine = affines.from_matvec(turn, move + turn @ atlas.AFFINE[:3, 3])
+    turning = orientations.ornt_transform(orientations.io_orientation(affine), orientations.axcodes2ornt(orientation))
+    image = nib.Nifti1Image(moved, affine).as_reoriented(turning)
+    name = f"sub-{index + 1:04d}"
+    row = {
         "participant_id": name,
         "group": group,
         "age": age,
         "sex": sex,
         "site": "site-1",
         "mts": group != "control",
-        "hippocampus_left": volumes["left"],
-        "hippocampus_right": volumes["right"],
-        "image": _save(out_dir / f"{name}_T1w.nii.gz", np.asarray(image.dataobj), image.affine, images.NATIVE_SPACE),
+        **{f"hippocampus_{key}": ml for key, ml in atlas.regional_volumes(true_map)["hippocampus"].items()},
+        "image": str(out_dir / f"{name}_T1w.nii.gz"),
         "image_kind": "t1w",
         "true_side": "" if group == "control" else group,
         "effect": effect,
         "orientation": orientation,
-        "true_map": _save(out_dir / f"{name}_{space}_desc-true_label-GM_probseg.nii.gz", true_map, atlas.AFFINE),
-        "true_mask": _save(mask_path, mask.astype(np.uint8), atlas.AFFINE),
+        "true_map": str(out_dir / f"{name}_space-{atlas.SPACE}_desc-true_label-GM_probseg.nii.gz"),
+        "true_mask": str(out_dir / f"{name}_space-{atlas.SPACE}_desc-planted_mask.nii.gz"),
     }
+    images.write_image(row["image"], np.asarray(image.dataobj), image.affine, space=images.NATIVE_SPACE)
+    images.write_image(row["true_map"], true_map, atlas.AFFINE)
+    images.write_image(row["true_mask"], mask.astype(np.uint8), atlas.AFFINE)
+    return row

@@ -1,4 +1,4 @@
-"""The known model of regional volumes behind the phantom, its ideal observer and its calibration.
+"""The known model of regional volumes behind the phantom, its ideal observer, and how it matches what is published.
 
 The logarithm of every regional volume follows a Gaussian with effects of head size, age and sex; left and right
 correlate. A patient adds the disease. A fraction of the patients is sclerotic and carries the effects that
@@ -35,6 +35,7 @@ SPREAD = {
 }
 SPREAD_ELSEWHERE = 0.08
 SIDES_CORRELATION = 0.73  # left with right, after head size, age and sex
+SIDES = np.array([[1, SIDES_CORRELATION], [SIDES_CORRELATION, 1]])
 SHARED, SHARED_LENGTH_MM = 0.2, 30.0  # correlation of far regions; how fast near ones lose theirs
 HEAD_EXPONENT = {"cortex": 0.8, "subcortex": 0.55}
 AGE_PER_DECADE = {"cortex": -0.02, "subcortex": -0.013}
@@ -59,7 +60,26 @@ HEAD_SIZE_ML = 1450  # mean
 
 @dataclasses.dataclass(frozen=True)
 class Knobs:
-    """What a user may turn; see `make_phantom`."""
+    """What a user may turn; a TLEError names a value out of range.
+
+    Parameters
+    ----------
+    seed : int
+        Of the whole cohort; not negative.
+    effect_scale : float
+        Multiplies the published effect sizes, 0 to 5.
+    sclerosis_fraction : float
+        Chance that a patient is sclerotic, 0 to 1.
+    n_sites : int
+        Sites, drawn without regard to the class.
+    site_effect : float
+        Size of a site's gain and smooth field (standard deviation of the log), 0 to 0.5.
+    batch_confound : float
+        0: no batch. Else the chance that a participant's batch tells whether the class is left (others toss a coin);
+        the second batch has a smooth field of its own.
+    label_noise : float
+        Chance that the label (``group`` in tables) is one of the other classes, 0 to 1.
+    """
 
     seed: int
     effect_scale: float = 1.0
@@ -88,11 +108,8 @@ def check_whole(name, value, least):
 def published_effects():
     """ENIGMA-Epilepsy effect sizes of mesial temporal lobe epilepsy with hippocampal sclerosis.
 
-    Returns
-    -------
-    pandas.DataFrame
-        One row a side of the disease (``patients``), ``hemisphere`` and ``region``: Cohen's ``d`` with its 95 %
-        interval ``low``, ``high`` (Whelan et al. 2018, Brain 141:391; ENIGMA Toolbox, BSD-3).
+    One row per side of the disease (``patients``), ``hemisphere`` and ``region``: Cohen's ``d`` with its 95 % interval
+    ``low``, ``high`` (Whelan et al. 2018, Brain 141:391; ENIGMA Toolbox, BSD-3).
     """
     return pd.read_csv(Path(__file__).with_name("enigma_effects.tsv"), sep="\t", comment="#")
 
@@ -106,7 +123,7 @@ def model_regions():
     table : pandas.DataFrame
         The table of `atlas.regions`, all of the left hemisphere before its partners, with ``name``, ``volume`` (ml of
         grey matter in the template), ``spread`` (natural standard deviation of the log volume), ``head`` (exponent of
-        head size) and ``age`` (change of the log volume a decade).
+        head size) and ``age`` (change of the log volume per decade).
     near : numpy.ndarray
         Correlation between the regions of one hemisphere.
     """
@@ -122,14 +139,6 @@ def model_regions():
     centres = np.array(ndimage.center_of_mass(labels > 0, labels, half))
     distance = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
     return table, SHARED + (1 - SHARED) * np.exp(-distance / SHARED_LENGTH_MM)
-
-
-def _covariance():
-    """Covariance of the latent log volumes after head size, age and sex."""
-    table, near = model_regions()
-    spread = table["spread"].to_numpy()
-    sides = np.array([[1, SIDES_CORRELATION], [SIDES_CORRELATION, 1]])
-    return np.kron(sides, near) * spread[:, None] * spread[None]
 
 
 def _mean_log_volumes(age, female, head_size):
@@ -156,22 +165,13 @@ def _disease(group, sclerotic, scale):
     return np.log1p(np.maximum(scale * size * table["spread"].to_numpy(), -0.95))
 
 
+def participant_name(group, index):
+    """Id of a participant, such as ``sub-0001``: the classes take turns, so that it does not depend on their sizes."""
+    return f"sub-{len(GROUPS) * index + GROUPS.index(group) + 1:04d}"
+
+
 def participant_streams(seed, group, index):
-    """Random generators of one participant: of the person, of the smooth fields and of the voxel noise of the map.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the cohort.
-    group : {"control", "left", "right"}
-        True class.
-    index : int
-        Which participant of the class, from 0.
-
-    Returns
-    -------
-    list of numpy.random.Generator
-    """
+    """Three numpy.random.Generator of one participant: of the person, the smooth fields and the voxel noise."""
     streams = np.random.SeedSequence([seed, GROUPS.index(group), index]).spawn(3)
     return [np.random.default_rng(stream) for stream in streams]
 
@@ -182,27 +182,21 @@ def draw_person(rng, group, knobs):
     Parameters
     ----------
     rng : numpy.random.Generator
-        The participant's own.
-    group : {"control", "left", "right"}
-        True class.
-    knobs : Knobs
-        Strength of the effects.
+        The participant's own, of `participant_streams`.
 
     Returns
     -------
     row : dict
         Entries of the truth table.
     latent, effect : numpy.ndarray
-        Logarithm of the volumes in ml and the part of it that is disease, one a row of `model_regions`.
     """
     female = bool(rng.random() < 0.55)
     age = round(float(np.clip(rng.normal(38, 12), 18, 70)), 1)
     head_size = round(HEAD_SIZE_ML * float(np.exp(rng.normal(-0.06 if female else 0.06, 0.075))), 3)
     sclerotic = bool(rng.random() < knobs.sclerosis_fraction) and group != "control"
     table, near = model_regions()
-    sides = np.linalg.cholesky(np.array([[1, SIDES_CORRELATION], [SIDES_CORRELATION, 1]]))
     white = rng.standard_normal((2, len(near)))
-    natural = (sides @ white @ np.linalg.cholesky(near).T).ravel() * table["spread"].to_numpy()
+    natural = (np.linalg.cholesky(SIDES) @ white @ np.linalg.cholesky(near).T).ravel() * table["spread"].to_numpy()
     site, confounded, coin = rng.random(3)
     batch = 0
     if knobs.batch_confound:
@@ -223,12 +217,13 @@ def draw_person(rng, group, knobs):
 
 def _log_likelihoods(truth):
     """Log-likelihood of each participant's latent volumes in each class, shape (n, 3)."""
-    table, _ = model_regions()
+    table, near = model_regions()
     scale, fraction = truth["effect_scale"].iloc[0], truth["sclerosis_fraction"].iloc[0]
     female = (truth["sex"] == "F").to_numpy()
     mean = _mean_log_volumes(truth["age"].to_numpy(), female, truth["head_size_ml"].to_numpy())
     residual = truth[[f"latent_{name}" for name in table["name"]]].to_numpy() - mean
-    whiten = np.linalg.inv(np.linalg.cholesky(_covariance()))
+    spread = table["spread"].to_numpy()
+    whiten = np.linalg.inv(np.linalg.cholesky(np.kron(SIDES, near) * spread[:, None] * spread[None]))
 
     def log_density(group, sclerotic):
         return -0.5 * (((residual - _disease(group, sclerotic, scale)) @ whiten.T) ** 2).sum(axis=1)
@@ -243,15 +238,10 @@ def _log_likelihoods(truth):
 
 
 def ideal_observer(truth):
-    """Class probabilities by someone who knows the generative model and the latent volumes: the ceiling.
+    """Class probabilities by someone who knows the generative model and the latent volumes: the upper bound.
 
     Uses the true latent volumes with age, sex and head size, and nothing of site, batch or label noise: what a
-    classifier gains above it is a confound or luck.
-
-    Parameters
-    ----------
-    truth : pandas.DataFrame
-        ``truth.tsv`` of a phantom cohort or some of its rows. Classes without a row are ruled out.
+    classifier gains above it is a confound or luck. Classes without a row in `truth` are ruled out.
 
     Returns
     -------
@@ -262,15 +252,14 @@ def ideal_observer(truth):
     share = truth["true_group"].value_counts(normalize=True).reindex(GROUPS, fill_value=0).to_numpy()
     with np.errstate(divide="ignore"):
         score = _log_likelihoods(truth) + np.log(share)
-    chance = special.softmax(score, axis=1)
     result = truth[["participant_id", "group"]].reset_index(drop=True)
-    result[[f"p_{group}" for group in GROUPS]] = chance
+    result[[f"p_{group}" for group in GROUPS]] = chance = special.softmax(score, axis=1)
     result["predicted"] = np.array(GROUPS)[chance.argmax(axis=1)]
     return result
 
 
 def _residual_sd(values, design):
-    """Least-squares coefficients and the standard deviation of what is left, a column of `values` at a time."""
+    """Least-squares coefficients and the standard deviation of what is left, per column of `values`."""
     coefficients, *_ = np.linalg.lstsq(design, values, rcond=None)
     left = values - design @ coefficients
     return coefficients, np.sqrt((left**2).sum(axis=0) / (len(values) - np.linalg.matrix_rank(design)))
@@ -279,18 +268,13 @@ def _residual_sd(values, design):
 def measured_effects(truth):
     """Compare the volumes measured on the maps of sclerotic patients and controls with the published effect sizes.
 
-    Parameters
-    ----------
-    truth : pandas.DataFrame
-        ``truth.tsv`` of a phantom cohort.
-
     Returns
     -------
     pandas.DataFrame
-        One row a side of the disease (``patients``), ``hemisphere`` and ``region``. ``d``: Cohen's d adjusted for age,
-        sex, head size and site as ENIGMA does, with its sampling interval ``d_low``, ``d_high``. ``d_paired``: the
-        same with every participant's own natural variation, known here, taken out, so that nearly no sampling error
-        is left. ``published_d, published_low, published_high``: ENIGMA and its 95 % interval. ``inside`` and
+        One row per side of the disease (``patients``), ``hemisphere`` and ``region``. ``d``: Cohen's d adjusted for
+        age, sex, head size and site as ENIGMA does, with its sampling interval ``d_low``, ``d_high``. ``d_paired``:
+        the same with every participant's own natural variation, known here, taken out, so that nearly no sampling
+        error is left. ``published_d, published_low, published_high``: ENIGMA and its 95 % interval. ``inside`` and
         ``paired_inside``: whether that interval holds ``d`` and ``d_paired``.
 
     Raises
@@ -300,7 +284,9 @@ def measured_effects(truth):
     """
     _check_truth(truth)
     names = model_regions()[0]["name"]
-    published = published_effects()
+    published = published_effects().rename(
+        columns={"d": "published_d", "low": "published_low", "high": "published_high"}
+    )
     published["name"] = published["hemisphere"] + "_" + published["region"]
     controls = truth["true_group"] == "control"
     result = []
@@ -310,9 +296,7 @@ def measured_effects(truth):
             continue
         part, ill = truth[controls | patients], patients[controls | patients].to_numpy()
         design = np.column_stack([ill, *_covariates(part)])
-        volume = part[[f"volume_{name}" for name in names]].to_numpy()
-        latent = part[[f"latent_{name}" for name in names]].to_numpy()
-        effect = part[[f"effect_{name}" for name in names]].to_numpy()
+        volume, latent, effect = (part[f"{kind}_" + names].to_numpy() for kind in ("volume", "latent", "effect"))
         coefficients, spread = _residual_sd(volume, design)
         change = volume - np.exp(latent - effect)
         measured = pd.DataFrame(
@@ -326,9 +310,8 @@ def measured_effects(truth):
         measured["d_low"], measured["d_high"] = measured["d"] - 1.96 * error, measured["d"] + 1.96 * error
         result.append(published[published["patients"] == side].merge(measured, on="name"))
     if not result:
-        raise TLEError("too few participants to calibrate: make 10 controls and 10 sclerotic patients of a side")
+        raise TLEError("too few participants to measure effects: make 10 controls and 10 sclerotic patients of a side")
     result = pd.concat(result, ignore_index=True).drop(columns=["name", "source"])
-    result = result.rename(columns={"d_x": "published_d", "low": "published_low", "high": "published_high", "d_y": "d"})
     for column, name in {"d": "inside", "d_paired": "paired_inside"}.items():
         result[name] = result[column].between(result["published_low"], result["published_high"])
     return result
@@ -344,16 +327,12 @@ def _covariates(truth):
 def natural_variation(truth):
     """Spread, left-right correlation and covariate effects of the controls' volumes, measured on the maps.
 
-    Parameters
-    ----------
-    truth : pandas.DataFrame
-        ``truth.tsv`` of a phantom cohort.
-
     Returns
     -------
     pandas.DataFrame
-        One row a region (index): ``cv`` (standard deviation over mean, both sides), ``left_right_correlation``, and of
-        a regression of the log volume of both sides ``age_percent_per_decade``, ``female_percent``, ``head_exponent``.
+        One row per region (index): ``cv`` (standard deviation over mean, both sides), ``left_right_correlation``, and
+        of a regression of the log volume of both sides ``age_percent_per_decade``, ``female_percent``,
+        ``head_exponent``.
     """
     _check_truth(truth)
     controls = truth[truth["true_group"] == "control"]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tle_utils.base.errors import TLEError
-from tle_utils.imaging.preprocessing import kind_by_name
+from tle_utils.imaging.names import kind_by_name
 
 SUFFIX = st.sampled_from([".nii", ".nii.gz", ".mgz"])
 NAME = st.from_regex(r"[A-Za-z][A-Za-z0-9]{0,5}(-[A-Za-z0-9]{1,3})?(_T1w)?", fullmatch=True)

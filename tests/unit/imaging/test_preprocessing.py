@@ -7,8 +7,9 @@ import pytest
 from scans import save_scan
 
 from tle_utils.base.errors import TLEError
-from tle_utils.imaging import atlas, registration, segmentation, transforms
-from tle_utils.imaging.preprocessing import PreprocessingOptions, map_name, preprocess, preprocess_cohort
+from tle_utils.imaging import atlas, images, registration, segmentation, transforms
+from tle_utils.imaging.names import map_name
+from tle_utils.imaging.preprocessing import PreprocessingOptions, preprocess, preprocess_cohort
 from tle_utils.phantom import planting
 
 
@@ -49,7 +50,7 @@ def test_what_two_warps_carry_out_they_carry_back():
 def test_refinement_finds_a_left_loss_on_the_left_and_its_mirror_image_on_the_right(monkeypatch):
     t1w = atlas.template().get_fdata(dtype=np.float32) * atlas.brain_mask()
     body = atlas.region_mask("hippocampus", "left").astype(np.float32)
-    shrunk = planting._shrunk(t1w, atlas.AFFINE, body, "left", 0.4)[0]
+    shrunk = planting.plant_atrophy(t1w, atlas.AFFINE, "left", 0.4, body)
     monkeypatch.setattr(registration, "FINE_ITERATIONS", "8")
     start = transforms.Alignment(np.eye(4), ())
     volumes = []
@@ -95,8 +96,7 @@ def ready_map(path, voxel=1.5, scale=1.0):
     grey[atlas.region_mask("hippocampus", "left", dilate_mm=1)] *= 0.5
     shape = tuple(int(n) for n in np.ceil(np.array(atlas.SHAPE) / voxel))
     affine = nib.affines.from_matvec(np.diag([-voxel, voxel, voxel]), [98, -134, -72])
-    image = nib.processing.resample_from_to(nib.Nifti1Image(grey, atlas.AFFINE), (shape, affine), order=1)
-    return save_scan(path, (image.get_fdata(dtype=np.float32) * scale).astype(np.float32), affine)
+    return save_scan(path, images.resample(grey, atlas.AFFINE, shape, affine) * np.float32(scale), affine)
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_a_mirrored_participant_has_the_mirrored_map():
     brain = atlas.brain_mask()
     maps = np.zeros((2, *atlas.SHAPE), np.float32)
     maps[0][brain], maps[1][brain] = phantom_maps.render(drawn, knobs), phantom_maps.render(mirrored, knobs)
-    np.testing.assert_allclose(atlas.mirror(maps[0]), maps[1], atol=2e-3)
+    np.testing.assert_allclose(maps[0][::-1], maps[1], atol=2e-3)
 
 
 def test_sites_and_batch_change_the_map_but_not_the_truth():
