@@ -10,16 +10,15 @@ training control of the fold) contributes, and their maps are signed: positive w
 explained score, negative where it speaks against it.
 """
 
+import itertools
+
 import numpy as np
 from scipy import ndimage
 
-from tle_utils.base.errors import TLEError
 from tle_utils.models import networks
 from tle_utils.models.networks import keras, tf
 
 CAM_METHODS = ("gradcam", "gradcam++")
-INPUT_METHODS = ("smoothgrad", "integrated_gradients", "occlusion")
-METHODS = CAM_METHODS + INPUT_METHODS
 INPUT = "input"
 """Name that stands in place of a layer for the methods that look at the input."""
 
@@ -32,152 +31,85 @@ BLUR_MM = 3
 PATCH_MM = 13
 
 
-def check_methods(methods):
-    """Refuse methods that are not known.
+def target_weights(codes, classes, target):
+    """Weights of the outputs before softmax in the score to explain: float32, shape (n, classes).
 
-    Raises
-    ------
-    TLEError
-        Names the first unknown method.
+    `codes` are the numbers of the classes to explain. The target ``class`` is the output of the class; ``contrast``
+    subtracts its rival: for a side the other side, where both are classes; else the mean of all other classes.
     """
-    for method in methods:
-        if method not in METHODS:
-            raise TLEError(f"method '{method}' is not known: choose from {', '.join(METHODS)}")
-
-
-def check_layers(model, layers):
-    """Refuse a network without convolutions and layers that are no convolutions of it.
-
-    Raises
-    ------
-    TLEError
-        Names the network or the first such layer.
-    """
-    known = networks.convolutions(model)
-    if not known:
-        raise TLEError(f"network '{model.name}' has no convolution: choose a convolutional network")
-    for layer in layers:
-        if layer not in known:
-            raise TLEError(f"layer '{layer}' is not a convolution of {model.name}: choose from {', '.join(known)}")
-
-
-def target_weights(codes, classes, target="contrast"):
-    """Weights of the outputs before softmax in the score to explain.
-
-    Parameters
-    ----------
-    codes : sequence of int
-        Number of the class to explain, one a participant.
-    classes : sequence of str
-        Classes in the order of the outputs.
-    target : {"contrast", "class"}
-        ``class`` is the output of the class. ``contrast`` subtracts its rival: for a side the other side, where both
-        are classes; else the mean of all other classes.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32, shape (n, classes).
-
-    Raises
-    ------
-    TLEError
-        When the target is not known.
-    """
-    if target not in TARGETS:
-        raise TLEError(f"target '{target}' is not known: choose from {', '.join(TARGETS)}")
     rows = np.eye(len(classes), dtype=np.float32)
-    if target == "contrast":
-        for code, name in enumerate(classes):
-            sides = {"left", "right"} - {name}
-            rivals = sides if len(sides) == 1 and sides <= set(classes) else set(classes) - {name}
-            for rival in rivals:
-                rows[code, list(classes).index(rival)] = -1 / len(rivals)
+    for code, name in enumerate(classes if target == "contrast" else ()):
+        other = {"left": "right", "right": "left"}.get(name)
+        rivals = [other] if other in classes else [rival for rival in classes if rival != name]
+        rows[code, [classes.index(rival) for rival in rivals]] = -1 / len(rivals)
     return rows[np.asarray(codes, int)]
+
+
+def _in_batches(run):
+    """Call `run` on `BATCH` participants at a time and join what it returns."""
+
+    def joined(x, weights):
+        parts = [run(x[a : a + BATCH], weights[a : a + BATCH]) for a in range(0, len(x), BATCH)]
+        return tf.nest.map_structure(lambda *tensors: np.concatenate([t.numpy() for t in tensors]), *parts)
+
+    return joined
 
 
 class Explainer:
     """Forward and backward passes of one network, compiled once; later changes of its weights count.
 
-    Parameters
+    Attributes
     ----------
     model : keras.Model
-        Network with convolutions that ends in a dense layer; the score is taken before its activation.
-    layers : sequence of str, optional
-        Convolutions for Grad-CAM and Grad-CAM++; all by default.
-
-    Raises
-    ------
-    TLEError
-        When the model has no convolution, or none of a given name.
+        Network with convolutions that ends in a dense layer.
+    reference : numpy.ndarray
+        Input that stands for normal, float32, shape (rows, columns, channels): what deviations are measured from.
+    tissue : numpy.ndarray or None
+        bool, shape (rows, columns): where the training participants have grey matter, for `occlusion`.
+    score, gradient : callable
+        Take `x` and `weights`; the score (n,), taken before the activation of the dense layer, and its gradient by `x`.
     """
 
-    def __init__(self, model, layers=None):
-        check_layers(model, layers or ())
-        self.layers = list(layers or networks.convolutions(model))
-        self.size = model.input_shape[1:3]
+    def __init__(self, model, reference, tissue=None):
+        self.model, self.reference, self.tissue = model, np.asarray(reference, np.float32), tissue
+        self.layers = networks.convolutions(model)
         last = model.layers[-1]
         net = keras.Model(model.inputs, [last.input, *(model.get_layer(name).output for name in self.layers)])
-        signature = (tf.TensorSpec((None, *model.input_shape[1:])), tf.TensorSpec((None, model.output_shape[-1])))
 
         def run(x, weights):
             features, *maps = net(x, training=False)
             return tf.reduce_sum((features @ last.kernel + last.bias) * weights, axis=1), maps
 
-        @tf.function(input_signature=signature, autograph=False)
         def score(x, weights):
             return run(x, weights)[0]
 
-        @tf.function(input_signature=signature, autograph=False)
         def gradient(x, weights):
             with tf.GradientTape() as tape:
                 tape.watch(x)
                 value = run(x, weights)[0]
             return tape.gradient(value, x)
 
-        @tf.function(input_signature=signature, autograph=False)
         def cams(x, weights):
             with tf.GradientTape() as tape:
                 value, maps = run(x, weights)
             pairs = list(zip(maps, tape.gradient(value, maps), strict=True))
-            return [self._enlarge(_gradcam(*pair)) for pair in pairs], [self._enlarge(_gradcam_pp(*p)) for p in pairs]
+            found = [tf.nn.relu(method(*pair))[..., None] for method in (_gradcam, _gradcam_pp) for pair in pairs]
+            return [tf.image.resize(part, model.input_shape[1:3])[..., 0] for part in found]
 
-        self.score, self._gradient, self._cams = score, gradient, cams
-
-    def _enlarge(self, maps):
-        return tf.image.resize(tf.nn.relu(maps)[..., None], self.size)[..., 0]
+        signature = (tf.TensorSpec((None, *model.input_shape[1:])), tf.TensorSpec((None, model.output_shape[-1])))
+        self.score, self.gradient, self._cams = (
+            _in_batches(tf.function(function, input_signature=signature, autograph=False))
+            for function in (score, gradient, cams)
+        )
 
     def cams(self, x, weights):
-        """Grad-CAM and Grad-CAM++ of all layers in one pass.
+        """Grad-CAM and Grad-CAM++ of all layers in one pass: dict of (method, layer) to maps, not negative.
 
-        Parameters
-        ----------
-        x : numpy.ndarray
-            Input, shape (n, rows, columns, channels).
-        weights : numpy.ndarray
-            From `target_weights`.
-
-        Returns
-        -------
-        dict of (str, str) to numpy.ndarray
-            (method, layer) to maps, float32, shape (n, rows, columns), not negative.
-
-        References
-        ----------
-        Selvaraju et al. 2017, equations 1 and 2; Chattopadhay et al. 2018, equations 10 and 19, with the weights
-        of a feature map's places normalised to sum 1 as in its authors' code.
+        Selvaraju et al. 2017, equations 1 and 2; Chattopadhay et al. 2018, equations 10 and 19, with the weights of a
+        feature map's places normalised to sum 1 as in its authors' code.
         """
-        parts = [self._cams(x[a : a + BATCH], weights[a : a + BATCH]) for a in range(0, len(x), BATCH)]
-        return {
-            (method, layer): np.concatenate([part[i][j].numpy() for part in parts])
-            for i, method in enumerate(CAM_METHODS)
-            for j, layer in enumerate(self.layers)
-        }
-
-    def gradient(self, x, weights):
-        """Gradient of the score by the input; shapes as in `cams`, result like `x`."""
-        parts = [self._gradient(x[a : a + BATCH], weights[a : a + BATCH]) for a in range(0, len(x), BATCH)]
-        return np.concatenate([part.numpy() for part in parts])
+        kinds = itertools.product(CAM_METHODS, self.layers)
+        return dict(zip(kinds, self._cams(x, weights), strict=True))
 
 
 def _gradcam(maps, gradients):
@@ -191,70 +123,51 @@ def _gradcam_pp(maps, gradients):
     return tf.reduce_sum(maps * tf.reduce_sum(places * tf.nn.relu(gradients), axis=(1, 2), keepdims=True), axis=-1)
 
 
-def smoothgrad(explainer, x, weights, reference, *, seed=0):
-    """Gradient averaged over noisy copies (Smilkov et al. 2017), times the deviation from the reference.
+def _times_deviation(explainer, x, weights, points, count):
+    """Mean gradient at `count` points, times the deviation from the reference, summed over channels."""
+    total = sum(explainer.gradient(point, weights) for point in points)
+    return ((x - explainer.reference) * total / count).sum(axis=-1)
 
-    Parameters
-    ----------
-    explainer : Explainer
-        The network.
-    x : numpy.ndarray
-        Input, shape (n, rows, columns, channels).
-    weights : numpy.ndarray
-        From `target_weights`.
-    reference : numpy.ndarray
-        Input that stands for normal, shape (rows, columns, channels).
-    seed : int
-        Seed of the noise; a participant's noise does not depend on who else is in `x`.
 
-    Returns
-    -------
-    numpy.ndarray
-        float32, shape (n, rows, columns), signed, summed over channels.
+def smoothgrad(explainer, x, weights):
+    """Gradient averaged over noisy copies (Smilkov et al. 2017), times the deviation.
+
+    A participant's noise does not depend on who else is in `x`.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     spread = SMOOTH_NOISE * np.ptp(x, axis=(1, 2, 3), keepdims=True)
-    total = np.zeros_like(x)
-    for _ in range(SMOOTH_SAMPLES):
-        noise = rng.standard_normal(x.shape[1:], np.float32)
-        total += explainer.gradient(x + spread * noise, weights)
-    return ((x - reference) * total / SMOOTH_SAMPLES).sum(axis=-1)
+    points = (x + spread * rng.standard_normal(x.shape[1:], np.float32) for _ in range(SMOOTH_SAMPLES))
+    return _times_deviation(explainer, x, weights, points, SMOOTH_SAMPLES)
 
 
-def integrated_gradients(explainer, x, weights, reference):
+def integrated_gradients(explainer, x, weights):
     """Share of every place in the score's difference from the reference's (Sundararajan et al. 2017, equation 1).
 
     The path is cut into `PATH_STEPS` pieces; the gradient is taken in the middle of each.
     The map sums to the score of the input less that of the reference, but for the error of the steps.
-
-    Parameters and result are those of `smoothgrad`.
     """
-    total = np.zeros_like(x)
-    for step in range(PATH_STEPS):
-        total += explainer.gradient(reference + (step + 0.5) / PATH_STEPS * (x - reference), weights)
-    return ((x - reference) * total / PATH_STEPS).sum(axis=-1)
+    start = explainer.reference
+    points = (start + (step + 0.5) / PATH_STEPS * (x - start) for step in range(PATH_STEPS))
+    return _times_deviation(explainer, x, weights, points, PATH_STEPS)
 
 
-def occlusion(explainer, x, weights, reference, tissue):
+def occlusion(explainer, x, weights):
     """How far the score falls when a square patch is replaced by the reference (after Zeiler and Fergus 2014).
 
     Patches of `PATCH_MM` side by side, one of them centred on the midline (column x = 0), so that both sides are
-    cut alike. Only patches that meet `tissue` (bool, shape (rows, columns)) are tried.
-
-    Other parameters and the result are those of `smoothgrad`.
+    cut alike. Only patches that meet the explainer's `tissue` are tried.
     """
-    rows, columns = explainer.size
+    rows, columns = x.shape[1:3]
     patches = [(slice(*r), slice(*c)) for r in _pieces(rows) for c in _pieces(columns)]
-    patches = [patch for patch in patches if tissue[patch].any()]
+    patches = [patch for patch in patches if explainer.tissue[patch].any()]
     drop = np.zeros(x.shape[:3], np.float32)
     for person, image in enumerate(x):
         copies = np.repeat(image[None], len(patches), axis=0)
         for copy, patch in zip(copies, patches, strict=True):
-            copy[patch] = reference[patch]
-        own = np.repeat(weights[person][None], len(copies), axis=0)
-        full = explainer.score(image[None], own[:1]).numpy()
-        scores = [explainer.score(copies[a : a + BATCH], own[a : a + BATCH]) for a in range(0, len(copies), BATCH)]
-        for patch, value in zip(patches, np.concatenate(scores), strict=True):
+            copy[patch] = explainer.reference[patch]
+        own = weights[person][None]
+        full = explainer.score(image[None], own)
+        for patch, value in zip(patches, explainer.score(copies, np.repeat(own, len(copies), axis=0)), strict=True):
             drop[person][patch] = full - value
     return drop
 
@@ -266,48 +179,24 @@ def _pieces(length):
     return list(zip(edges[:-1], edges[1:], strict=True))
 
 
-def explain(explainer, x, weights, reference, methods, tissue):
-    """Maps of several methods.
+INPUT_METHODS = {"smoothgrad": smoothgrad, "integrated_gradients": integrated_gradients, "occlusion": occlusion}
+METHODS = (*CAM_METHODS, *INPUT_METHODS)
 
-    Parameters
-    ----------
-    explainer, x, weights, reference
-        As in `smoothgrad`.
-    methods : sequence of str
-        From `METHODS`.
-    tissue : numpy.ndarray
-        As in `occlusion`.
 
-    Returns
-    -------
-    dict of (str, str) to numpy.ndarray
-        (method, layer) to maps, float32, shape (n, rows, columns), each scaled so that its greatest absolute value
-        is 1 (all zero stays zero); the layer of a method that looks at the input is `INPUT`. Maps of SmoothGrad and
-        integrated gradients are blurred by `BLUR_MM`: the sign of a single voxel is noise.
+def explain(explainer, x, weights, methods):
+    """Maps of several methods: dict of (method, layer) to maps, scaled so that the greatest absolute value is 1.
 
-    Raises
-    ------
-    TLEError
-        When a method is not known.
+    What is all zero stays zero; the layer of a method that looks at the input is `INPUT`. Maps of SmoothGrad and
+    integrated gradients are blurred by `BLUR_MM`: the sign of a single voxel is noise.
     """
-    check_methods(methods)
-    x, reference = np.asarray(x, np.float32), np.asarray(reference, np.float32)
-    result = {}
-    if set(methods) & set(CAM_METHODS):
-        result = {key: maps for key, maps in explainer.cams(x, weights).items() if key[0] in methods}
-    if "smoothgrad" in methods:
-        result["smoothgrad", INPUT] = _blurred(smoothgrad(explainer, x, weights, reference))
-    if "integrated_gradients" in methods:
-        result["integrated_gradients", INPUT] = _blurred(integrated_gradients(explainer, x, weights, reference))
-    if "occlusion" in methods:
-        result["occlusion", INPUT] = occlusion(explainer, x, weights, reference, tissue)
-    return {key: _scaled(maps) for key, maps in result.items()}
-
-
-def _blurred(maps):
-    return ndimage.gaussian_filter(maps, (0, BLUR_MM, BLUR_MM))
-
-
-def _scaled(maps):
-    greatest = np.abs(maps).max(axis=(1, 2), keepdims=True)
-    return np.divide(maps, greatest, out=np.zeros_like(maps), where=greatest > 0)
+    x = np.asarray(x, np.float32)
+    result = explainer.cams(x, weights) if set(methods) & set(CAM_METHODS) else {}
+    result = {kind: maps for kind, maps in result.items() if kind[0] in methods}
+    for method in [name for name in INPUT_METHODS if name in methods]:
+        maps = INPUT_METHODS[method](explainer, x, weights)
+        blur = (0, BLUR_MM, BLUR_MM)
+        result[method, INPUT] = maps if method == "occlusion" else ndimage.gaussian_filter(maps, blur)
+    for kind, maps in result.items():
+        greatest = np.abs(maps).max(axis=(1, 2), keepdims=True)
+        result[kind] = np.divide(maps, greatest, out=np.zeros_like(maps), where=greatest > 0)
+    return result

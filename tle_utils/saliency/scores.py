@@ -1,11 +1,11 @@
-"""Importance maps in space, by region and against the truth.
+"""Importance maps by region and against the truth.
 
-Maps are signed where their method is (`attribution`): positive where something speaks for the explained class. Scores
-rank the signed values, and the side with the greater mean is the one a map points to. Figures and region tables show
-the positive part, the *importance*.
+Maps are signed where their method is (`attribution`). Scores rank the signed values, and the side with the greater
+mean is the one a map points to. Figures and region tables show the positive part, the *importance*.
 """
 
 import functools
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -14,52 +14,47 @@ from sklearn.metrics import average_precision_score
 
 from tle_utils.base.errors import TLEError
 from tle_utils.base.parallel import run_parallel
+from tle_utils.base.statistics import bootstrap_weights, percentile_interval
 from tle_utils.imaging import atlas, slices
 
-SIDES = ("left", "right")
-DRAWS = 2000
-CASES = ("all patients", "side called right", "side called right, sclerotic")
-OVER_CHANCE, RIGHT_SIDE = 3.0, 0.8  # what the best network's maps should reach
+CASES = ("all patients", "side called correctly", "side called correctly, sclerotic")
+OVER_CHANCE, AFFECTED_SIDE = 3.0, 0.8  # what the best network's maps should reach
 NETWORK_FREE = "deviation"
 """Method name of `maps.deviations`, the comparator without a network."""
 
 
-def plane(volume, y_mm):
-    """One coronal slice of an array on the template grid, shape (160, 160), in the layout of `slices.load_slices`.
+@dataclass(frozen=True)
+class Truth:
+    """What maps on one coronal slice are held against: the hippocampus of the affected side, with a tolerance.
 
-    Raises
-    ------
-    TLEError
-        When the slice lies outside the grid.
-    """
-    return slices.slices_of(volume, [y_mm])[..., 0]
-
-
-def in_space(image, y_mm):
-    """Put one map back at its place in MNI space.
-
-    Parameters
+    Attributes
     ----------
-    image : numpy.ndarray
-        Shape (160, 160), in the layout of `slices.load_slices`.
     y_mm : int
         MNI y coordinate of the slice in mm.
-
-    Returns
-    -------
-    nibabel.Nifti1Image
-        float32 on the template grid, zero outside the slice.
+    top : float
+        Share of the brain's voxels that count as most important.
+    dilate_mm : int
+        Tolerance around the hippocampus in mm.
+    brain : numpy.ndarray
+        bool, shape (160, 160): voxels that count.
 
     Raises
     ------
     TLEError
-        When the slice lies outside the grid.
+        When the slice lies outside the template grid.
     """
-    return slices.to_volume(image[..., None], [y_mm])
+
+    y_mm: int
+    top: float = 0.01
+    dilate_mm: int = 5
+
+    @functools.cached_property
+    def brain(self):
+        return slices.slices_of(atlas.brain_mask(), [self.y_mm])[..., 0]
 
 
 @functools.cache
-def truth_slice(side, y_mm, dilate_mm=5):
+def truth_slice(side, y_mm, dilate_mm):
     """Hippocampus of one side on a coronal slice, grown by a tolerance: what counts as the truth.
 
     It is where the loss is planted in cohort `planted` and the region with the greatest loss in a phantom, which
@@ -69,15 +64,13 @@ def truth_slice(side, y_mm, dilate_mm=5):
     ----------
     side : {"left", "right"}
         The participant's side.
-    y_mm : int
-        MNI y coordinate in mm.
-    dilate_mm : int
-        Tolerance in mm.
+    y_mm, dilate_mm : int
+        As in `Truth`.
 
     Returns
     -------
     numpy.ndarray
-        bool, shape (160, 160), in the layout of `slices.load_slices`.
+        bool, shape (160, 160).
     """
     mask = atlas.region_mask("hippocampus", side)
     here = y_mm - int(atlas.AFFINE[1, 3])
@@ -87,66 +80,43 @@ def truth_slice(side, y_mm, dilate_mm=5):
         near = ndimage.distance_transform_edt(~near) <= dilate_mm
     grown = np.zeros(atlas.SHAPE, bool)
     grown[:, slab] = near
-    return plane(grown, y_mm)
+    return slices.slices_of(grown, [y_mm])[..., 0]
 
 
-def score(maps, sides, y_mm, *, brain, top=0.01, dilate_mm=5):
-    """How well importance maps meet the planted side.
+def score(images, sides, truth):
+    """How well maps meet the affected side: one row per participant, whose side stands in `sides`.
 
-    Parameters
-    ----------
-    maps : numpy.ndarray
-        Shape (n, 160, 160), may be signed.
-    sides : sequence of str
-        True side of each participant, ``left`` or ``right``.
-    y_mm : int
-        MNI y coordinate of the slice in mm.
-    brain : numpy.ndarray
-        bool, shape (160, 160): where a voxel may count.
-    top : float
-        Share of the brain's voxels that count as most important.
-    dilate_mm : int
-        Tolerance around the hippocampus in mm.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a participant: ``inside`` (share of the most important voxels inside the truth),
-        ``over_chance`` (that share over the truth's share of the brain), ``right_side`` (whether the true
-        hippocampus is more important than the other one; 0.5 when both are equal), ``auprc`` (area under the
-        precision-recall curve of all voxels against the hippocampus without tolerance; chance is ``auprc_chance``).
-
-    Raises
-    ------
-    TLEError
-        When the slice holds no hippocampus.
+    ``inside`` (share of the most important voxels inside the truth), ``over_chance`` (that share over the truth's share
+    of the brain), ``affected_side`` (whether the affected hippocampus is more important than the other one; 0.5 when
+    both are equal), ``auprc`` (area under the precision-recall curve of all voxels against the hippocampus without
+    tolerance; chance is ``auprc_chance``). TLEError when the slice holds no hippocampus.
     """
-    truth = {side: truth_slice(side, y_mm, dilate_mm) & brain for side in SIDES}
-    exact = {side: truth_slice(side, y_mm, 0)[brain] for side in SIDES}
+    y_mm, brain = truth.y_mm, truth.brain
+    grown = {side: truth_slice(side, y_mm, truth.dilate_mm) & brain for side in atlas.SIDES}
+    exact = {side: truth_slice(side, y_mm, 0)[brain] for side in atlas.SIDES}
     if not all(mask.any() for mask in exact.values()):
         there = np.flatnonzero(atlas.region_mask("hippocampus", "left").any(axis=(0, 2))) + int(atlas.AFFINE[1, 3])
         choice = f"choose from {there.min()} to {there.max()} mm"
         raise TLEError(f"y_mm = {y_mm}: no hippocampus on this slice to score against: {choice}")
-    count = max(1, round(top * brain.sum()))
+    count = max(1, round(truth.top * brain.sum()))
     rows = []
-    for image, side in zip(maps, sides, strict=True):
-        other = "right" if side == "left" else "left"
+    for image, side in zip(images, sides, strict=True):
         ranked = np.argsort(np.where(brain, image, -np.inf), axis=None, kind="stable")[::-1][:count]
-        inside = truth[side].ravel()[ranked].mean()
-        here, there = image[truth[side]].mean(), image[truth[other]].mean()
+        inside = grown[side].ravel()[ranked].mean()
+        here, there = image[grown[side]].mean(), image[grown["right" if side == "left" else "left"]].mean()
         rows.append(
             {
                 "inside": inside,
-                "over_chance": inside / (truth[side].sum() / brain.sum()),
-                "right_side": 0.5 if here == there else float(here > there),
+                "over_chance": inside / (grown[side].sum() / brain.sum()),
+                "affected_side": 0.5 if here == there else float(here > there),
                 "auprc": average_precision_score(exact[side], image[brain]),
                 "auprc_chance": exact[side].mean(),
             }
         )
-    return pd.DataFrame(rows, columns=["inside", "over_chance", "right_side", "auprc", "auprc_chance"])
+    return pd.DataFrame(rows, columns=["inside", "over_chance", "affected_side", "auprc", "auprc_chance"])
 
 
-def score_rows(images, rows, participants, y_mm, *, brain, top=0.01, dilate_mm=5):
+def score_rows(images, rows, participants, truth):
     """Scores of the maps of those patients whose lesion is known to lie in the hippocampus of their side.
 
     These are patients with a planted loss, and patients with mesial temporal sclerosis (`mts`).
@@ -154,45 +124,38 @@ def score_rows(images, rows, participants, y_mm, *, brain, top=0.01, dilate_mm=5
     Parameters
     ----------
     images : numpy.ndarray
-        One map a row of `rows`, shape (rows, 160, 160).
+        One map per row of `rows`.
     rows : pandas.DataFrame
         `maps.Maps.rows`.
-    participants : pandas.DataFrame
-        From `participants.load_participants`.
-    y_mm, brain, top, dilate_mm
-        As in `score`.
 
     Returns
     -------
     pandas.DataFrame
-        Columns of `score`, ``participant_id``, ``group``, ``repeat``, ``fold``, ``predicted``, ``correct`` (the side
-        is called right) and ``sclerotic``; no row where no lesion is known.
+        Columns of `score`, ``participant_id``, ``group``, ``repeat``, ``fold``, ``predicted``, ``correct`` (whether the
+        side is called correctly) and ``sclerotic``; no row where no lesion is known.
     """
     people = participants.iloc[rows["position"]].reset_index(drop=True)
-    sclerotic = people["mts"].map(lambda value: str(value).lower() in ("true", "1", "1.0")).to_numpy(bool)
-    sick = people["group"].isin(SIDES).to_numpy()
-    chosen = np.flatnonzero(sick & (people["true_loss"].notna().to_numpy() | sclerotic))
+    sclerotic = people["mts"].eq(True).fillna(False).to_numpy(bool)
+    known = people["true_loss"].notna().to_numpy() | sclerotic
+    chosen = np.flatnonzero(people["group"].isin(atlas.SIDES).to_numpy() & known)
     people, told = people.iloc[chosen].reset_index(drop=True), rows.iloc[chosen].reset_index(drop=True)
-    result = score(images[chosen], people["group"], y_mm, brain=brain, top=top, dilate_mm=dilate_mm)
     marks = pd.concat([people[["participant_id", "group"]], told[["repeat", "fold", "predicted"]]], axis=1)
-    marks["correct"] = marks["group"] == marks["predicted"]
-    return pd.concat([marks.assign(sclerotic=sclerotic[chosen]), result], axis=1)
+    marks = marks.assign(correct=marks["group"] == marks["predicted"], sclerotic=sclerotic[chosen])
+    return pd.concat([marks, score(images[chosen], people["group"], truth)], axis=1)
 
 
-def score_maps(maps, participants, y_mm, *, brain, top=0.01, dilate_mm=5, workers=1):
+def score_maps(maps, participants, truth, workers=1):
     """`score_rows` of every method and layer of `maps`, with ``method`` and ``layer``."""
-    jobs = [(maps, kind, participants, y_mm, brain, top, dilate_mm) for kind in maps.kinds]
+    jobs = [(maps, kind, participants, truth) for kind in maps.kinds]
     return pd.concat(run_parallel(_score_kind, jobs, label="scores of maps", workers=workers), ignore_index=True)
 
 
 def _score_kind(job):
-    maps, (method, layer), participants, y_mm, brain, top, dilate_mm = job
-    images = maps.read(method, layer)
-    scores = score_rows(images, maps.rows, participants, y_mm, brain=brain, top=top, dilate_mm=dilate_mm)
-    return scores.assign(method=method, layer=layer)
+    maps, (method, layer), participants, truth = job
+    return score_rows(maps.read(method, layer), maps.rows, participants, truth).assign(method=method, layer=layer)
 
 
-def summarise(scores, by, values, seed=0):
+def summarise(scores, by, values):
     """Means with 95 % bootstrap intervals over participants; several rows of a participant count as their mean.
 
     Parameters
@@ -202,55 +165,42 @@ def summarise(scores, by, values, seed=0):
     by : list of str
         What tells the groups apart.
     values : list of str
-        Columns to average; missing values are left out.
-    seed : int
-        Seed of the bootstrap.
+        Columns to average.
 
     Returns
     -------
     pandas.DataFrame
-        One row a group: `by`, ``n`` (participants), and mean, ``_low`` and ``_high`` of every value.
+        One row per group: `by`, ``n`` (participants), and mean, ``_low`` and ``_high`` of every value.
     """
     rows = []
     for names, part in scores.groupby(by, sort=False):
-        people = part.groupby("participant_id", sort=True)[values].mean()
+        people = part.groupby("participant_id")[values].mean()
+        drawn = bootstrap_weights(np.random.default_rng(0), len(people)) @ people.to_numpy(float) / len(people)
         row = dict(zip(by, names, strict=True)) | {"n": len(people)}
-        draws = np.random.default_rng(seed).integers(len(people), size=(DRAWS, len(people)))
-        for name in values:
-            column = people[name].to_numpy(float)
-            low, high = np.percentile(np.nanmean(column[draws], axis=1), [2.5, 97.5])
-            row |= {name: np.nanmean(column), f"{name}_low": low, f"{name}_high": high}
+        for name, samples in zip(values, drawn.T, strict=True):
+            low, high = percentile_interval(samples)
+            row |= {name: people[name].mean(), f"{name}_low": low, f"{name}_high": high}
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def by_cases(scores, seed=0):
-    """Scores against the truth of all patients, of those whose side is called right, and of the sclerotic among them.
+def by_cases(scores):
+    """Scores of all patients, of those whose side is called correctly, and of the sclerotic among them.
 
-    Parameters
-    ----------
-    scores : pandas.DataFrame
-        From `score_maps`, with ``network``.
-    seed : int
-        Seed of the bootstrap.
-
-    Returns
-    -------
-    pandas.DataFrame
-        From `summarise`: one row a ``network``, ``method``, ``layer`` and ``cases`` (of `CASES`); empty where no lesion
-        is known.
+    From `score_maps`, with ``network``; a pandas.DataFrame from `summarise`: one row per ``network``, ``method``,
+    ``layer`` and ``cases`` (of `CASES`); empty where no lesion is known.
     """
-    right, sclerotic = scores["correct"].astype(bool), scores["sclerotic"].astype(bool)
-    subsets = dict(zip(CASES, (scores, scores[right], scores[right & sclerotic]), strict=True))
-    by, values = ["network", "method", "layer"], ["over_chance", "right_side", "auprc", "auprc_chance"]
-    return pd.concat([summarise(rows, by, values, seed).assign(cases=name) for name, rows in subsets.items()])
+    correct, sclerotic = scores["correct"].astype(bool), scores["sclerotic"].astype(bool)
+    subsets = zip(CASES, (scores, scores[correct], scores[correct & sclerotic]), strict=True)
+    by, values = ["network", "method", "layer"], ["over_chance", "affected_side", "auprc", "auprc_chance"]
+    return pd.concat([summarise(rows, by, values).assign(cases=name) for name, rows in subsets])
 
 
 def goal(summary, best, unfit=()):
     """Does a method of the best network meet the truth in the patients in whom it should?
 
-    It is met by `OVER_CHANCE` and `RIGHT_SIDE`. The cases are the sclerotic ones whose side the network calls right;
-    where there are none, all it calls right, and failing these all patients.
+    It is met by `OVER_CHANCE` and `AFFECTED_SIDE`. The cases are the sclerotic ones whose side the network calls
+    correctly; where there are none, all it calls correctly, and failing these all patients.
 
     Parameters
     ----------
@@ -271,50 +221,44 @@ def goal(summary, best, unfit=()):
     fit = rows[[key not in unfit for key in keys]]
     rows = fit if len(fit) else rows
     rows = rows[rows["cases"] == next(name for name in CASES[::-1] if (rows["cases"] == name).any())]
-    near = np.minimum(rows["over_chance"] / OVER_CHANCE, 1) + np.minimum(rows["right_side"] / RIGHT_SIDE, 1)
-    row = rows.assign(near=near).sort_values(["near", "over_chance"], ascending=False).iloc[0]
-    return pd.concat([row, pd.Series({"met": row["over_chance"] >= OVER_CHANCE and row["right_side"] >= RIGHT_SIDE})])
+    reached = rows["over_chance"] / OVER_CHANCE, rows["affected_side"] / AFFECTED_SIDE
+    rows = rows.assign(near=sum(np.minimum(part, 1) for part in reached), met=np.minimum(*reached) >= 1)
+    return rows.sort_values(["near", "over_chance"], ascending=False).iloc[0]
 
 
-def by_region(images, y_mm, seed=0):
+def by_region(images, y_mm):
     """Importance of every atlas region on a slice, left and right, with intervals over folds.
 
     Parameters
     ----------
     images : numpy.ndarray
-        One mean importance map a fold, not negative, shape (folds, 160, 160), in the layout of `slices.load_slices`.
+        One mean importance map per fold, not negative, shape (folds, 160, 160).
     y_mm : int
         MNI y coordinate of the slice in mm.
-    seed : int
-        Seed of the bootstrap.
 
     Returns
     -------
     pandas.DataFrame
-        One row a region present on the slice, greatest share first: ``region``, and ``left``, ``right`` (mean
+        One row per region present on the slice, greatest share first: ``region``, and ``left``, ``right`` (mean
         importance), ``share`` (of the map's total) and ``left_over_right``, each with ``_low`` and ``_high``
         (bootstrap over folds, 95 %), and ``folds``.
     """
     labels, table = atlas.regions()
-    numbers = plane(labels, y_mm).ravel()
+    numbers = slices.slices_of(labels, [y_mm]).ravel()
     sizes = np.bincount(numbers, minlength=labels.max() + 1)
-    pairs = table.pivot(index="region", columns="hemisphere", values="label")[list(SIDES)]
+    pairs = table.pivot(index="region", columns="hemisphere", values="label")[list(atlas.SIDES)]
     pairs = pairs[(sizes[pairs.to_numpy()] >= 20).all(axis=1)]
-    sums = np.stack([np.bincount(numbers, image.ravel(), minlength=labels.max() + 1) for image in images])
-    sums, whole, sizes = sums[:, pairs.to_numpy()], images.sum(axis=(1, 2)), sizes[pairs.to_numpy()]
-    draws = np.random.default_rng(seed).integers(len(images), size=(DRAWS, len(images)))
+    sums = np.stack([np.bincount(numbers, image.ravel(), minlength=len(sizes)) for image in images])
+    weights = bootstrap_weights(np.random.default_rng(0), len(images)) / len(images)
+    weights = np.vstack([np.full(len(images), 1 / len(images)), weights])  # the folds as they are come first
+    means = np.tensordot(weights, sums[:, pairs.to_numpy()], 1)  # (draws, regions, sides)
+    left, right = np.moveaxis(means / sizes[pairs.to_numpy()], -1, 0)
+    whole = np.maximum(weights @ images.sum(axis=(1, 2)), np.finfo(float).tiny)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = left / right
+    measures = {"left": left, "right": right, "share": means.sum(axis=-1) / whole[:, None], "left_over_right": ratio}
     result = pd.DataFrame({"region": pairs.index, "folds": len(images)})
-    for name, measure in _REGION_MEASURES.items():
-        with np.errstate(divide="ignore", invalid="ignore"):
-            result[name] = measure(sums.mean(axis=0), whole.mean(), sizes)
-            drawn = np.stack([measure(sums[draw].mean(axis=0), whole[draw].mean(), sizes) for draw in draws])
-        result[f"{name}_low"], result[f"{name}_high"] = np.percentile(drawn, [2.5, 97.5], axis=0, method="nearest")
+    for name, values in measures.items():
+        result[name] = values[0]
+        result[f"{name}_low"], result[f"{name}_high"] = np.percentile(values[1:], [2.5, 97.5], 0, method="nearest")
     return result.sort_values("share", ascending=False, ignore_index=True)
-
-
-_REGION_MEASURES = {
-    "left": lambda sums, whole, sizes: sums[:, 0] / sizes[:, 0],
-    "right": lambda sums, whole, sizes: sums[:, 1] / sizes[:, 1],
-    "share": lambda sums, whole, sizes: sums.sum(axis=1) / max(whole, np.finfo(float).tiny),
-    "left_over_right": lambda sums, whole, sizes: (sums[:, 0] / sizes[:, 0]) / (sums[:, 1] / sizes[:, 1]),
-}

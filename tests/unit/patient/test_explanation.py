@@ -1,47 +1,15 @@
-"""Where an answer comes from: the lesion's own side, in the networks and in the regional model."""
+"""Where an answer of the regional model comes from: the lesion's own side."""
 
 import nibabel as nib
 import numpy as np
 import pytest
-from makers import card, lesion_cohort, quick
+from makers import card
 
-from tle_utils.imaging import atlas, images
+from tle_utils.imaging import atlas, images, slices
 from tle_utils.imaging import regions as imaging_regions
-from tle_utils.models import crossval, multitask, regional
-from tle_utils.patient import explanation, model_store
+from tle_utils.models import regional
+from tle_utils.patient import ensemble, explanation
 from tle_utils.patient.case import Case, Given
-from tle_utils.saliency import scores
-
-
-@pytest.fixture(scope="module")
-def networks():
-    """Two folds of two networks that learned a loss at one place left or right of the midline."""
-    x, people = lesion_cohort(12)
-    groups = people["group"].to_numpy(object)
-    options = quick(flip=True, standardise=True, mirror_difference=True, members=2, max_epochs=10)
-    folds = crossval.make_folds(people, 2, seed=0)
-    stored = [multitask.train_multitask(x, groups, fold, options, 0) for fold in folds]
-    kept = [model_store.FoldModel({"multitask": part}, {"multitask": 1.0, "joint": 1.0}) for part in stored]
-    return model_store.Ensemble(card(components=("multitask",), y_mm=(-24,)), kept), x, groups
-
-
-@pytest.mark.parametrize(("side", "sign"), [("left", 1), ("right", -1)])
-def test_loss_speaks_for_its_side_where_it_is(networks, side, sign):
-    model, x, groups = networks
-    maps = explanation.network_maps(model, x[groups == side][:1])
-    assert set(maps) == {"patient", "left"} and maps["left"].shape == (160, 160)
-    row, column = np.unravel_index(np.abs(maps["left"]).argmax(), (160, 160))
-    assert np.sign(maps["left"][row, column]) == sign
-    assert (column < 80) == (side == "left") and 80 < row < 120
-    assert maps["patient"].sum() > 0
-
-
-def test_one_network_explains_like_the_ensemble_of_its_copies(networks):
-    model, x, groups = networks
-    one = model_store.Ensemble(model.card, model.folds[:1])
-    twice = model_store.Ensemble(model.card, model.folds[:1] * 2)
-    found = [explanation.network_maps(part, x[:1])["left"] for part in (one, twice)]
-    np.testing.assert_allclose(*found, atol=1e-6 * np.abs(found[0]).max())
 
 
 @pytest.fixture(scope="module")
@@ -62,21 +30,21 @@ def regions(tmp_path_factory):
     for number, row in enumerate(rows):
         volumes.loc[number] = row[own.columns].to_numpy()
     stored = regional.train_regions(volumes, groups, np.arange(len(groups)))
-    kept = [model_store.FoldModel({"regional": stored}, {"regional": 1.0, "joint": 1.0})]
+    kept = [ensemble.FoldModel({"regional": stored}, {"regional": 1.0, "joint": 1.0})]
     case = Case(Given("map", path, "gm", {}), [], [], map=path, volumes=own)
-    return model_store.Ensemble(card(), kept), case
+    return ensemble.Ensemble(card(), kept), case
 
 
 def test_small_left_hippocampus_speaks_for_the_left(regions):
     model, case = regions
     maps = explanation.regional_maps(model, case.volumes)
-    plane = {side: scores.plane(atlas.region_mask("hippocampus", side), explanation.Y_MM) for side in ("left", "right")}
-    assert (maps["left"][plane["left"]] > 0).all() and np.abs(maps["left"]).max() == maps["left"][plane["left"]].max()
+    here = slices.slices_of(atlas.region_mask("hippocampus", "left"), [explanation.Y_MM])[..., 0]
+    assert (maps["left"][here] > 0).all() and np.abs(maps["left"]).max() == maps["left"][here].max()
     mirrored = (
         case.volumes.swaplevel(axis=1).rename(columns={"left": "right", "right": "left"}, level=0).swaplevel(axis=1)
     )
     other = explanation.regional_maps(model, mirrored[case.volumes.columns])
-    assert (other["left"][plane["left"]] < 0).all()
+    assert (other["left"][here] < 0).all()
 
 
 def test_picture_marks_both_sides(regions):

@@ -7,15 +7,14 @@ import pytest
 
 from tle_utils.base.errors import TLEError
 from tle_utils.figures import saliency, tables
-from tle_utils.imaging import atlas
+from tle_utils.imaging import atlas, slices
 from tle_utils.imaging.images import write_image
 from tle_utils.models import crossval, networks
-from tle_utils.saliency import attribution
+from tle_utils.saliency import attribution, scores
 from tle_utils.saliency import maps as saliency_maps
-from tle_utils.saliency import scores as saliency_scores
 
 Y_MM = -24
-BRAIN = saliency_scores.plane(atlas.brain_mask(), Y_MM)
+TRUTH = scores.Truth(Y_MM)
 CLASSES = ["control", "left", "right"]
 
 
@@ -36,8 +35,8 @@ def left_reader():
 @pytest.fixture(scope="module")
 def planted():
     """Normal slice, and one with half of the left and one with half of the right hippocampus missing."""
-    normal = np.where(BRAIN, 0.8, 0).astype(np.float32)
-    sick = [normal - 0.4 * saliency_scores.truth_slice(side, Y_MM, 0) for side in ("left", "right")]
+    normal = np.where(TRUTH.brain, 0.8, 0).astype(np.float32)
+    sick = [normal - 0.4 * scores.truth_slice(side, Y_MM, 0) for side in ("left", "right")]
     return normal[..., None], np.stack(sick)[..., None].astype(np.float32)
 
 
@@ -45,21 +44,20 @@ def planted():
 def maps(planted):
     normal, sick = planted
     weights = attribution.target_weights([1, 2], CLASSES, "class")
-    return attribution.explain(
-        attribution.Explainer(left_reader()), sick, weights, normal, attribution.INPUT_METHODS, BRAIN
-    )
+    explainer = attribution.Explainer(left_reader(), normal, TRUTH.brain)
+    return attribution.explain(explainer, sick, weights, attribution.INPUT_METHODS)
 
 
 @pytest.mark.parametrize("method", attribution.INPUT_METHODS)
 def test_a_planted_left_loss_lights_up_the_left(maps, method, tmp_path):
     images = maps[method, attribution.INPUT]
-    scores = saliency_scores.score(images, ["left", "right"], Y_MM, brain=BRAIN)
-    assert (scores["right_side"] == 1).all() and (scores["over_chance"] > 5).all()
-    assert (scores["auprc"] > 10 * scores["auprc_chance"]).all()
-    assert (saliency_scores.score(images, ["right", "left"], Y_MM, brain=BRAIN)["right_side"] == 0).all()
-    table = saliency_scores.by_region(np.maximum(images[:1], 0), Y_MM).set_index("region")
+    found = scores.score(images, ["left", "right"], TRUTH)
+    assert (found["affected_side"] == 1).all() and (found["over_chance"] > 5).all()
+    assert (found["auprc"] > 10 * found["auprc_chance"]).all()
+    assert (scores.score(images, ["right", "left"], TRUTH)["affected_side"] == 0).all()
+    table = scores.by_region(np.maximum(images[:1], 0), Y_MM).set_index("region")
     assert table.loc["hippocampus", "left_over_right"] > 10
-    volume = saliency_scores.in_space(np.maximum(images[0], 0), Y_MM)
+    volume = slices.to_volume(np.maximum(images[0], 0)[..., None], [Y_MM])
     write_image(tmp_path / "left.nii.gz", volume.get_fdata(dtype="float32"), volume.affine)
     saved = nib.load(tmp_path / "left.nii.gz")
     peak = np.unravel_index(saved.get_fdata().argmax(), saved.shape)
@@ -72,60 +70,58 @@ def test_gradcam_lights_up_the_tissue_that_speaks_for_the_class(layer):
     model = left_reader()
     kernel, bias = model.get_layer("dense").get_weights()
     model.get_layer("dense").set_weights([-kernel, bias])
-    x = np.stack([saliency_scores.truth_slice(side, Y_MM, 0) for side in ("left", "right")])[..., None]
+    x = np.stack([scores.truth_slice(side, Y_MM, 0) for side in ("left", "right")])[..., None]
     weights = attribution.target_weights([1, 2], CLASSES, "class")
-    explainer = attribution.Explainer(model, [layer])
-    maps = attribution.explain(explainer, x, weights, 0 * x[0], ["gradcam"], BRAIN)["gradcam", layer]
-    scores = saliency_scores.score(maps, ["left", "right"], Y_MM, brain=BRAIN)
-    assert (scores["right_side"] == 1).all() and (scores["over_chance"] > 5).all()
+    maps = attribution.explain(attribution.Explainer(model, 0 * x[0]), x, weights, ["gradcam"])["gradcam", layer]
+    found = scores.score(maps, ["left", "right"], TRUTH)
+    assert (found["affected_side"] == 1).all() and (found["over_chance"] > 5).all()
 
 
 def test_truth_is_the_hippocampus_grown_by_the_tolerance():
     whole = atlas.region_mask("hippocampus", "left", 5)
-    assert np.array_equal(saliency_scores.truth_slice("left", -40, 5), saliency_scores.plane(whole, -40))
+    assert np.array_equal(scores.truth_slice("left", -40, 5), slices.slices_of(whole, [-40])[..., 0])
 
 
 def test_empty_maps_score_no_side():
-    scores = saliency_scores.score(np.zeros((1, 160, 160)), ["left"], Y_MM, brain=BRAIN)
-    assert scores["right_side"].item() == 0.5
-    assert scores["auprc"].item() == pytest.approx(scores["auprc_chance"].item())
+    found = scores.score(np.zeros((1, 160, 160)), ["left"], TRUTH)
+    assert found["affected_side"].item() == 0.5
+    assert found["auprc"].item() == pytest.approx(found["auprc_chance"].item())
 
 
 def test_random_maps_score_chance():
     maps = np.random.default_rng(0).random((100, 160, 160))
-    scores = saliency_scores.score(maps, ["left", "right"] * 50, Y_MM, brain=BRAIN)
-    assert scores["over_chance"].mean() == pytest.approx(1, abs=0.2)
-    scores["participant_id"] = np.arange(100)
-    summary = saliency_scores.summarise(scores.assign(layer="l"), ["layer"], ["over_chance"]).iloc[0]
+    found = scores.score(maps, ["left", "right"] * 50, TRUTH)
+    assert found["over_chance"].mean() == pytest.approx(1, abs=0.2)
+    found["participant_id"] = np.arange(100)
+    summary = scores.summarise(found.assign(layer="l"), ["layer"], ["over_chance"]).iloc[0]
     assert summary["over_chance_low"] < 1 < summary["over_chance_high"] and summary["n"] == 100
 
 
 def test_repeats_of_a_participant_do_not_narrow_the_interval():
-    people = pd.DataFrame({"participant_id": list("abcdefgh"), "layer": "l", "right_side": [0, 1] * 4})
-    once = saliency_scores.summarise(people, ["layer"], ["right_side"])
-    thrice = saliency_scores.summarise(pd.concat([people] * 3), ["layer"], ["right_side"])
+    people = pd.DataFrame({"participant_id": list("abcdefgh"), "layer": "l", "affected_side": [0, 1] * 4})
+    once = scores.summarise(people, ["layer"], ["affected_side"])
+    thrice = scores.summarise(pd.concat([people] * 3), ["layer"], ["affected_side"])
     pd.testing.assert_frame_equal(once, thrice)
 
 
 def test_region_intervals_are_over_folds():
-    left, right = (saliency_scores.truth_slice(side, Y_MM, 0).astype(float) for side in ("left", "right"))
-    sure = saliency_scores.by_region(np.stack([left + right / 2] * 4), Y_MM).set_index("region").loc["hippocampus"]
+    left, right = (scores.truth_slice(side, Y_MM, 0).astype(float) for side in ("left", "right"))
+    sure = scores.by_region(np.stack([left + right / 2] * 4), Y_MM).set_index("region").loc["hippocampus"]
     assert sure["left_over_right"] == sure["left_over_right_low"] == sure["left_over_right_high"] == 2
-    torn = saliency_scores.by_region(np.stack([left, right, left, right]), Y_MM).set_index("region").loc["hippocampus"]
+    torn = scores.by_region(np.stack([left, right, left, right]), Y_MM).set_index("region").loc["hippocampus"]
     assert torn["left_over_right_low"] < 1 < torn["left_over_right_high"] and torn["folds"] == 4
     assert torn["share"] == pytest.approx(1)
 
 
-@pytest.mark.parametrize("call", [saliency_scores.plane, saliency_scores.in_space, saliency_scores.by_region])
+@pytest.mark.parametrize("call", [lambda y: scores.Truth(y).brain, lambda y: scores.by_region(np.zeros((1, 4)), y)])
 def test_a_slice_outside_the_map_is_named(call):
-    array = atlas.brain_mask() if call is saliency_scores.plane else np.zeros((1, 160, 160))
     with pytest.raises(TLEError, match="y_mm = 200: this slice lies outside the map: choose from -134 to 98 mm"):
-        call(array, 200)
+        call(200)
 
 
 def test_a_slice_without_hippocampus_is_named():
     with pytest.raises(TLEError, match="y_mm = 60: no hippocampus"):
-        saliency_scores.score(np.zeros((1, 160, 160)), ["left"], 60, brain=BRAIN)
+        scores.score(np.zeros((1, 160, 160)), ["left"], scores.Truth(60))
 
 
 def people(mts, loss):
@@ -138,20 +134,18 @@ ROWS = pd.DataFrame({"position": [2, 0, 1], "repeat": 0, "fold": 0, "predicted":
 
 
 def test_scores_know_who_is_called_right_and_who_is_sclerotic():
-    maps = np.stack([saliency_scores.truth_slice("right", Y_MM, 0)] * 3).astype(float)
-    table = saliency_scores.score_rows(
-        maps, ROWS, people([np.nan, True, False], [np.nan, 0.3, 0.3]), Y_MM, brain=BRAIN
-    ).set_index("participant_id")
+    maps = np.stack([scores.truth_slice("right", Y_MM, 0)] * 3).astype(float)
+    known = people([np.nan, True, False], [np.nan, 0.3, 0.3])
+    table = scores.score_rows(maps, ROWS, known, TRUTH).set_index("participant_id")
     assert table.index.tolist() == ["r", "l"]
     assert table["correct"].to_dict() == {"r": False, "l": True}
     assert table["sclerotic"].to_dict() == {"r": False, "l": True}
-    assert table["right_side"].to_dict() == {"r": 1, "l": 0}
+    assert table["affected_side"].to_dict() == {"r": 1, "l": 0}
 
 
 def test_without_known_lesions_there_is_nothing_to_score():
-    table = saliency_scores.score_rows(np.zeros((3, 160, 160)), ROWS, people(np.nan, np.nan), Y_MM, brain=BRAIN)
-    scores = table.assign(network="n", method="occlusion", layer="input")
-    summary = saliency_scores.by_cases(scores)
+    table = scores.score_rows(np.zeros((3, 160, 160)), ROWS, people(np.nan, np.nan), TRUTH)
+    summary = scores.by_cases(table.assign(network="n", method="occlusion", layer="input"))
     assert table.empty and summary.empty
     verdicts = pd.DataFrame({"network": ["n"], "method": ["occlusion"], "layer": ["input"], "verdict": ["fit"]})
     texts = saliency.saliency_takeaways(verdicts, summary, set(), "n")
@@ -160,13 +154,11 @@ def test_without_known_lesions_there_is_nothing_to_score():
 
 def test_unfit_methods_do_not_reach_the_goal():
     rows = pd.DataFrame({"participant_id": ["a", "b"], "network": "n", "layer": "input", "auprc": 0.5})
-    rows = rows.assign(auprc_chance=0.01, correct=True, sclerotic=True, right_side=1.0)
-    scores = pd.concat(
-        [rows.assign(method="occlusion", over_chance=9.0), rows.assign(method="gradcam", over_chance=2.0)]
-    )
-    summary = saliency_scores.by_cases(scores)
-    assert saliency_scores.goal(summary, "n")["method"] == "occlusion"
-    kept = saliency_scores.goal(summary, "n", {("n", "occlusion", "input")})
+    rows = rows.assign(auprc_chance=0.01, correct=True, sclerotic=True, affected_side=1.0)
+    reached = {"occlusion": 9.0, "gradcam": 2.0}
+    summary = scores.by_cases(pd.concat([rows.assign(method=m, over_chance=v) for m, v in reached.items()]))
+    assert scores.goal(summary, "n")["method"] == "occlusion"
+    kept = scores.goal(summary, "n", {("n", "occlusion", "input")})
     assert kept["method"] == "gradcam" and not kept["met"]
 
 
@@ -180,18 +172,18 @@ def trained(tmp_path, monkeypatch):
         np.savez(crossval.fold_path(tmp_path, fold), key=np.asarray(f"k{fold.fold}"), p_test=p_test)
     calls = []
 
-    def explain(explainer, x, weights, reference, methods, tissue):
+    def explain(explainer, x, weights, methods):
         calls.append(tuple(methods))
         return {(method, attribution.INPUT): x[..., 0] for method in methods}
 
     monkeypatch.setattr(crossval, "load_fold", lambda path, *rest: (None, lambda x: x))
-    monkeypatch.setattr(attribution, "Explainer", lambda model, layers=None: None)
+    monkeypatch.setattr(attribution, "Explainer", lambda *parts: None)
     monkeypatch.setattr(attribution, "explain", explain)
     x = np.arange(12, dtype=np.float32)[:, None, None, None] * np.ones((1, 4, 4, 1), np.float32)
 
     def run(methods=("occlusion",), **more):
-        options = {"network": "figure_2", "folder": tmp_path, "cache": tmp_path / "maps", "target": "class"} | more
-        return saliency_maps.explain_folds(x, table["group"], CLASSES, folds, methods=methods, **options)
+        explained = saliency_maps.Explained("figure_2", tmp_path, x, table, methods, **more)
+        return saliency_maps.explain_folds(explained, folds, cache=tmp_path / "maps")
 
     return run, calls, folds, tmp_path
 
@@ -230,10 +222,12 @@ def test_a_broken_cache_file_is_computed_again(trained):
     assert len(calls) == 3
 
 
-def test_unknown_method_stops_before_any_work(trained):
+def test_unknown_method_or_target_stops_before_any_work(trained):
     run, calls, _, _ = trained
-    with pytest.raises(TLEError, match="method 'magic' is not known"):
+    with pytest.raises(TLEError, match="method 'magic' is not known: choose from gradcam"):
         run(methods=("magic",))
+    with pytest.raises(TLEError, match="target 'loss' is not known"):
+        run(target="loss")
     assert not calls
 
 

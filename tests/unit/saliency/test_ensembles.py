@@ -1,0 +1,35 @@
+"""Where the answer of an ensemble comes from: the lesion's own side."""
+
+import numpy as np
+import pytest
+from makers import lesion_cohort, quick
+
+from tle_utils.models import crossval, multitask
+from tle_utils.saliency import ensembles
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Two folds of two networks that learned a loss at one place left or right of the midline."""
+    x, people = lesion_cohort(12)
+    groups = people["group"].to_numpy(object)
+    options = quick(flip=True, standardise=True, mirror_difference=True, members=2, max_epochs=10)
+    folds = crossval.make_folds(people, 2, seed=0)
+    return [multitask.train_multitask(x, groups, fold, options, 0) for fold in folds], x, groups
+
+
+@pytest.mark.parametrize(("side", "sign"), [("left", 1), ("right", -1)])
+def test_loss_speaks_for_its_side_where_it_is(trained, side, sign):
+    folds, x, groups = trained
+    maps = ensembles.ensemble_maps(folds, x[groups == side][:1])
+    assert set(maps) == {"patient", "left"} and maps["left"].shape == (160, 160)
+    row, column = np.unravel_index(np.abs(maps["left"]).argmax(), (160, 160))
+    assert np.sign(maps["left"][row, column]) == sign
+    assert (column < 80) == (side == "left") and 80 < row < 120
+    assert maps["patient"].sum() > 0
+
+
+def test_one_network_explains_like_the_ensemble_of_its_copies(trained):
+    folds, x, _ = trained
+    found = [ensembles.ensemble_maps(part, x[:1])["left"] for part in (folds[:1], folds[:1] * 2)]
+    np.testing.assert_allclose(*found, atol=1e-6 * np.abs(found[0]).max())

@@ -1,0 +1,54 @@
+"""SmoothGrad of an ensemble of multi-task networks for one participant."""
+
+import numpy as np
+from scipy import ndimage
+
+from tle_utils.imaging import slices
+from tle_utils.models import multitask
+from tle_utils.models.networks import keras
+from tle_utils.models.settings import HEADS
+from tle_utils.saliency import attribution
+
+
+def _weighted(folds):
+    """Every network of some folds, what turns slices into its input, and its share in the answer."""
+    for stored in folds:
+        members = multitask.load_networks(stored)
+        for votes, voters in zip(stored["vote"], members, strict=True):
+            for vote, (network, inputs) in zip(votes, voters, strict=True):
+                yield network, inputs, vote / len(members) / len(folds)
+
+
+def ensemble_maps(folds, x):
+    """SmoothGrad of the networks for one participant, summed over slices and averaged over the ensemble.
+
+    The reference is the mean control of each network's training part where it standardises, else an empty slice.
+
+    Parameters
+    ----------
+    folds : list of dict
+        Arrays of trained folds, see `multitask.train_multitask`.
+    x : numpy.ndarray
+        Slices of the participant, shape (1, rows, columns, slices), see `slices.pooled`.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        Head (``patient``: rather than control; ``left``: rather than right) to signed map, shape (160, 160), in the
+        layout of `slices.load_slices`.
+    """
+    explainer, total, weights = None, 0, np.eye(len(HEADS), dtype=np.float32)
+    for network, inputs, share in _weighted(folds):
+        own = np.repeat(np.asarray(inputs(x), np.float32), len(weights), axis=0)
+        heads = [network.get_layer(name) for name in HEADS]
+        if explainer is None:  # both heads in one dense layer; compiled once, the other networks lend their weights
+            shared, both = network, keras.layers.Dense(len(heads))
+            model = keras.Model(network.inputs, both(heads[0].input))
+            explainer = attribution.Explainer(model, np.zeros_like(own[0]))
+        shared.set_weights(network.get_weights())
+        both.set_weights(
+            [np.concatenate(w, axis=-1) for w in zip(*(head.get_weights() for head in heads), strict=True)]
+        )
+        total = total + share * attribution.smoothgrad(explainer, own, weights)
+    blurred = [ndimage.gaussian_filter(slices.unpooled(part), slices.SQUARE_MM) for part in total]  # a square is noise
+    return dict(zip(HEADS, blurred, strict=True))
