@@ -38,6 +38,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "multitask": ["load_inputs"],
         "networks": ["build", "convolutions", "layer_table", "parameter_counts"],
         "regional": ["cross_validate_regions"],
-        "settings": ["MultitaskOptions", "parameter_counts_of", "preset", "published_counts"],
+        "settings": ["MultitaskOptions", "Training", "parameter_counts_of", "preset", "published_counts"],
     },
 )

@@ -1,4 +1,4 @@
-"""The ceiling stands in the tables as one more model: same people, same folds, and it knows the right side."""
+"""The upper bound stands in the tables as one more model: same people, same folds, and it knows the correct side."""
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from tle_utils.phantom.volumes import Knobs
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Results of notebook 01 as far as the ceiling reads them, and the truth they hold."""
+    """Results of notebook 01 as far as the ideal observer reads them, and the truth they hold."""
     folder = tmp_path_factory.mktemp("01_preprocessing")
     (folder / "maps").mkdir()
     truth = phantom_targets.draw_cohort(20, 20, 20, Knobs(3, effect_scale=3.0, sclerosis_fraction=1.0))
