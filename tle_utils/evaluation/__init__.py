@@ -7,7 +7,13 @@ Throughout this door:
 - ``participants`` : pandas.DataFrame, one row per participant, with ``participant_id`` and ``group`` (true class).
   ``groups`` is that column: sequence of str, ``control``, ``left`` and ``right``.
 - ``folds`` : list of `tle_utils.models.crossval.Fold`, positions in ``participants``.
+- ``metric`` : name of a metric of `metrics.fold_metrics`, such as ``lateralization_accuracy``.
+- ``bins`` : int, groups of about equally many rows; equal probabilities stay in one, so there may be fewer.
+- ``coverage`` : float between 0 and 1, how often a set of answers is to hold the true class.
+- ``counts`` : pandas.DataFrame, a confusion table with the paper's nine columns, one row per split.
 - ``volumes`` : pandas.DataFrame from `regions.read_regional_volumes`, columns (region, hemisphere), ml.
+- ``sites`` : sequence of str, site of each participant; ``factors`` : from `sites.site_factors`.
+- ``cohort`` : `generalisation.Cohort`; ``net`` : `generalisation.NetTraining`, how the multi-task net takes part.
 - ``y_mm`` : sequence of int, MNI y coordinates of coronal slices in mm.
 - ``seed`` : int; with the same seed all draws (bootstrap, folds, sites, labels) are the same.
 - ``workers`` : int, processes side by side; no result depends on it.

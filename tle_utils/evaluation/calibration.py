@@ -25,14 +25,7 @@ def scaled(p, temperature):
 def geometric_mean(parts):
     """Geometric mean of probabilities, scaled to sum to one.
 
-    Parameters
-    ----------
-    parts : sequence of numpy.ndarray
-        Probabilities of one model each, classes along the last axis; shapes that broadcast.
-
-    Returns
-    -------
-    numpy.ndarray
+    `parts` are arrays of one model each, classes along the last axis; their shapes broadcast.
     """
     return softmax(sum(np.log(np.maximum(part, LEAST_PROBABILITY)) for part in parts) / len(parts), axis=-1)
 
@@ -64,10 +57,7 @@ def fit_temperature(rows):
 def recalibrated(predictions):
     """Predictions after temperature scaling, one temperature per model, repeat and fold, from its validation rows.
 
-    Returns
-    -------
-    pandas.DataFrame
-        Same rows; ``predicted`` is as before.
+    The rows are the same, and ``predicted`` is as before.
 
     Raises
     ------
@@ -83,7 +73,7 @@ def recalibrated(predictions):
 
 
 def fused(tables, label):
-    """Geometric mean of the probabilities of several models, scaled to sum to one.
+    """Predictions of a new model: the geometric mean of the probabilities of several, on the rows that all have.
 
     Parameters
     ----------
@@ -91,11 +81,6 @@ def fused(tables, label):
         Predictions of one model each, on the same folds, best after `recalibrated`.
     label : str
         Name of the new model.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Predictions of the rows that all tables have.
     """
     keys = ["repeat", "fold", "split", "participant_id"]
     checked = [validate_predictions(table).set_index(keys) for table in tables]
@@ -108,12 +93,9 @@ def fused(tables, label):
 
 
 def brier(table):
-    """Brier score of the test rows of one model, as scikit-learn's.
+    """Brier score (float), as scikit-learn's.
 
-    Returns
-    -------
-    float
-        Two classes: mean squared error of one probability, 0 to 1. Three: summed over the classes, 0 to 2.
+    Two classes: mean squared error of one probability, 0 to 1. Three: summed over the classes, 0 to 2.
     """
     rows = select_rows(table)
     return float(brier_score_loss(rows["group"], probabilities(rows, normalised=True), labels=classes_of(rows)))
@@ -125,12 +107,7 @@ def _equal_bins(score, bins):
 
 
 def reliability_table(table, bins=10):
-    """Predicted against observed frequency of the most probable class, in bins that hold about equally many test rows.
-
-    Parameters
-    ----------
-    bins : int
-        Number of bins; equal probabilities stay in one bin, so there may be fewer.
+    """Predicted against observed frequency of the most probable class.
 
     Returns
     -------
@@ -161,8 +138,6 @@ def calibration_table(before, after, bins=10, seed=0):
     ----------
     before, after : pandas.DataFrame
         Predictions, and those of `recalibrated`.
-    bins : int
-        As in `reliability_table`.
 
     Returns
     -------

@@ -35,8 +35,6 @@ def threshold(rows, coverage):
     ----------
     rows : pandas.DataFrame
         Predictions, by one model, of participants that it did not learn from; one row per participant.
-    coverage : float
-        How often the set is to hold the true class, between 0 and 1.
 
     Returns
     -------
@@ -65,11 +63,6 @@ def not_ruled_out(p, limit):
 def prediction_sets(table, coverage=0.9):
     """Set of answers of every test participant of one model, by the validation rows of its fold.
 
-    Parameters
-    ----------
-    coverage : float
-        As in `threshold`.
-
     Returns
     -------
     pandas.DataFrame
@@ -95,12 +88,9 @@ def prediction_sets(table, coverage=0.9):
 
 
 def sides_only(predictions):
-    """The question of the side alone: patients' rows with the probabilities of left and right, scaled to sum to one.
+    """Predictions of the side alone: patients' rows with the probabilities of left and right, scaled to sum to one.
 
-    Returns
-    -------
-    pandas.DataFrame
-        A table of the task left against right; a tie is called left.
+    A tie is called left.
 
     Raises
     ------

@@ -32,27 +32,13 @@ class Cohort(NamedTuple):
 
 
 class NetTraining(NamedTuple):
-    """How the multi-task net takes part: its options, where trained nets are kept, seed, and on how many folds.
-
-    Attributes
-    ----------
-    options : settings.MultitaskOptions
-        Of the net.
-    folder : pathlib.Path
-        Where trained nets are kept.
-    seed : int
-        Of the net, and of who is left out or gets a wrong label.
-    workers : int
-        Folds side by side.
-    folds : int
-        Folds on which the net is trained, the first ones; 0 leaves it out.
-    """
+    """How the multi-task net takes part."""
 
     options: MultitaskOptions
-    folder: Path
-    seed: int = 0
-    workers: int = 1
-    folds: int = 0
+    folder: Path  # where trained nets are kept
+    seed: int = 0  # of the net, and of who is left out or gets a wrong label
+    workers: int = 1  # folds side by side
+    folds: int = 0  # on which the net is trained, the first ones; 0 leaves it out
 
 
 def read_cohort(folder, y_mm, regions=None, workers=1):
@@ -141,19 +127,8 @@ def joined(own, other, name):
 def predict_other_cohort(own, other, name, net):
     """Train on one cohort, predict another: hippocampal volumes, regional volumes and the multi-task net.
 
-    Parameters
-    ----------
-    own, other : Cohort
-        Cohort to learn from, cohort to test on.
-    name : str
-        Of the other cohort; stands before its participants.
-    net : NetTraining
-        The net is trained whatever its number of folds is.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Predictions: validation rows of the first cohort, test rows of the second.
+    The predictions are validation rows of `own` and test rows of `other`, whose `name` stands before its participants.
+    The net is trained whatever its number of folds is.
 
     Raises
     ------
@@ -201,25 +176,20 @@ def other_cohorts(profile, cohort, external=None):
 
 
 def second_phantom(folder, truth, *, n, seed, site_effect, workers=1):
-    """Make a phantom cohort of other people at another site, with the knobs of the first.
+    """Make a phantom cohort of other people at another site; returns `folder`, to be read by `read_cohort`.
 
     Parameters
     ----------
     folder : path-like
         Gets the maps and ``participants.tsv``.
     truth : pandas.DataFrame
-        From `ideal_observer.read_truth`: its ``effect_scale`` and ``sclerosis_fraction`` are taken.
+        From `ideal_observer.read_truth`, of the first cohort: ``effect_scale`` and ``sclerosis_fraction`` are taken.
     n : int
         Participants per class.
     seed : int
         Seed of the first cohort's chapter; the people are drawn with another.
     site_effect : float
         As in `maps.make_phantom`.
-
-    Returns
-    -------
-    pathlib.Path
-        `folder`, to be read by `read_cohort`.
     """
     folder, knobs = Path(folder), {"seed": seed + 7919, "site_effect": site_effect, "workers": workers}
     knobs |= {name: float(truth[name].iloc[0]) for name in ("effect_scale", "sclerosis_fraction")}
@@ -284,12 +254,8 @@ def learning_curve(cohort, folds, sizes, net):
 
     Parameters
     ----------
-    cohort : Cohort
-        From `read_cohort`.
     sizes : sequence of int
         Sizes of the cohort; those above its own are left out, its own is added.
-    net : NetTraining
-        How the net takes part.
 
     Returns
     -------
@@ -310,13 +276,9 @@ def noise_curve(cohort, folds, rates, net):
 
     Parameters
     ----------
-    cohort : Cohort
-        From `read_cohort`.
     rates : sequence of float
         Shares of wrong labels; 0 is added. A share that leaves a training part with fewer than two labels of a class is
         left out.
-    net : NetTraining
-        How the net takes part.
 
     Returns
     -------
@@ -335,26 +297,20 @@ def noise_curve(cohort, folds, rates, net):
     return pd.concat(out, ignore_index=True)
 
 
-def ends_text(table, column, what, model=MODELS[1]):
-    """First and last point of a model's curve as text for a sentence.
+def ends_text(table, column, what):
+    """First and last point of the regional model's curve as text for a sentence.
 
     Parameters
     ----------
     table : pandas.DataFrame
         From `learning_curve` or `noise_curve`.
-    column : str
-        ``size`` or ``rate``.
+    column : {"size", "rate"}
+        What the curve goes over.
     what : str
-        Format of the column's value, for example ``"with {:.0f} participants"``.
-    model : str
-        Name in the table.
-
-    Returns
-    -------
-    str
-        Like ``0.70 (95 % CI 0.59–0.79, n = 80) with 60 participants and 0.78 (…) with 120 participants``.
+        Format of the column's value: ``"with {:.0f} participants"`` gives ``0.70 (95 % CI 0.59–0.79, n = 80) with 60
+        participants and 0.78 (…) with 120 participants``.
     """
-    rows = table[table["model"] == model].sort_values(column).drop_duplicates(column)
+    rows = table[table["model"] == MODELS[1]].sort_values(column).drop_duplicates(column)
     return " and ".join(
         f"{row.value:.2f} (95 % CI {row.ci_low:.2f}–{row.ci_high:.2f}, n = {row.n}) {what.format(getattr(row, column))}"
         for row in rows.iloc[sorted({0, len(rows) - 1})].itertuples()

@@ -126,15 +126,13 @@ def _mean_of_shares(rows, shares, rng):
     return _interval(np.mean(samples, axis=0))
 
 
-def fold_metrics(predictions, positive=None, split="test"):
+def fold_metrics(predictions, positive=None):
     """Metrics of every fold and model, in the long form that box plots and tests between models need.
 
     Parameters
     ----------
     positive : str, optional
         Positive class (``"patient"``: left and right together) for the binary metrics; by default all classes count.
-    split : {"test", "validation"}
-        Which rows.
 
     Returns
     -------
@@ -147,7 +145,7 @@ def fold_metrics(predictions, positive=None, split="test"):
         When the positive class is not of the task.
     """
     out = []
-    for model, of_model in select_rows(predictions, split, several=True).groupby("model", sort=False):
+    for model, of_model in select_rows(predictions, several=True).groupby("model", sort=False):
         classes = classes_of(of_model)
         known = [*classes, "patient"] if "control" in classes else classes
         if positive is not None and positive not in known:

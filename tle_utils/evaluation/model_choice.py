@@ -15,15 +15,7 @@ UNTRAINED = ("majority", "shuffled labels")  # with the ideal observer: never to
 def gather(tables):
     """Predictions of several chapters in one table; a model that stands in several is taken from the first.
 
-    Parameters
-    ----------
-    tables : sequence of pandas.DataFrame
-        Tables of predictions; empty ones are passed over.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Validated.
+    `tables` is a sequence of predictions; empty ones are passed over.
 
     Raises
     ------
@@ -39,18 +31,10 @@ def gather(tables):
 
 
 def folds_of(predictions, participants):
-    """The folds that a table of predictions was made on.
+    """The folds that a table of predictions was made on: those of its first model.
 
-    Parameters
-    ----------
-    predictions : pandas.DataFrame
-        The folds of its first model are taken, whose validation part must be outside its training part (not so in an
-        ensemble over inner folds).
-
-    Returns
-    -------
-    list of crossval.Fold
-        Positions in `participants`; a training part is everybody outside the test and validation part.
+    A training part is everybody outside the test and validation part: not so in an ensemble over inner folds, which
+    must not stand first.
 
     Raises
     ------
@@ -110,16 +94,10 @@ def on_validation(predictions):
 
 
 def choose_model(predictions, never=()):
-    """The model with the least cross-entropy of the side on validation patients; test rows are not looked at.
+    """Name of the model with the least cross-entropy of the side on validation patients; test rows are not looked at.
 
-    Parameters
-    ----------
-    never : sequence of str
-        Models that may not be chosen, besides `UNTRAINED` and those whose name ends in `AS_TRAINED`.
-
-    Returns
-    -------
-    str
+    Models in `never` (sequence of str) may not be chosen, nor `UNTRAINED` ones, nor those whose name ends in
+    `AS_TRAINED`.
 
     Raises
     ------

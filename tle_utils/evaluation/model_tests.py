@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from tle_utils.base.errors import TLEError
@@ -44,8 +43,8 @@ def results_table(predictions, positive=None, seed=0):
 
     Parameters
     ----------
-    predictions : pandas.DataFrame or sequence of them
-        Predictions of the models and of their comparators; tasks may differ.
+    predictions : pandas.DataFrame
+        Of the models and of their comparators; tasks may differ.
     positive : str, optional
         Positive class of binary metrics (``"patient"``: left and right together). By default two classes take
         ``left`` (``right`` against control where there is no left), and three classes get metrics over all classes.
@@ -58,12 +57,11 @@ def results_table(predictions, positive=None, seed=0):
         ``accuracy_sd`` over folds; ``brier``, ``ece``, ``flags`` (what makes the row doubtful) and ``undefined`` (which
         values or intervals are NaN, and why). Models stand in order of appearance.
     """
-    table = predictions if isinstance(predictions, pd.DataFrame) else pd.concat(predictions, ignore_index=True)
-    rows = select_rows(table, several=True)
+    rows = select_rows(predictions, several=True)
     return pd.DataFrame([_row(part, positive, seed) for _, part in rows.groupby("model", sort=False)])
 
 
-def subgroups(predictions, participants, by, positive=None, seed=0):
+def subgroups(predictions, participants, by, seed=0):
     """Results of each model within sub-groups of participants; select the patients' rows first where only they count.
 
     Parameters
@@ -72,8 +70,6 @@ def subgroups(predictions, participants, by, positive=None, seed=0):
         ``participant_id`` and the column `by`.
     by : str
         ``mts``, ``site``, ``sex``, ``age`` or any other column; numbers with more than five values are cut into thirds.
-    positive : str, optional
-        As in `results_table`.
 
     Returns
     -------
@@ -108,7 +104,7 @@ def subgroups(predictions, participants, by, positive=None, seed=0):
         for name in [*order, "not known"]:
             group = part[of_row[part.index] == name]
             if len(group):
-                out.append({"model": model, "by": by, "subgroup": name} | _row(group, positive, seed, by_fold=False))
+                out.append({"model": model, "by": by, "subgroup": name} | _row(group, None, seed, by_fold=False))
     return pd.DataFrame(out)
 
 
@@ -154,9 +150,9 @@ def mcnemar_exact(correct_a, correct_b):
     ``only_b`` (participants of whom one model alone is correct) and ``p`` (two-sided).
     """
     a, b = np.asarray(correct_a, bool), np.asarray(correct_b, bool)
-    counts = [[int((a & b).sum()), int((a & ~b).sum())], [int((~a & b).sum()), int((~a & ~b).sum())]]
-    p = min(1.0, float(mcnemar(counts, exact=True).pvalue))
-    return {"only_a": counts[0][1], "only_b": counts[1][0], "p": p}
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    p = float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    return {"only_a": only_a, "only_b": only_b, "p": p}
 
 
 def holm(p_values):
@@ -198,8 +194,6 @@ def compare_models(table_a, table_b, metric="accuracy"):
     ----------
     table_a, table_b : pandas.DataFrame
         Predictions of one model each, with the same participants in the same folds.
-    metric : str
-        A metric over all classes of `metrics.fold_metrics`, for example ``"lateralization_accuracy"``.
 
     Returns
     -------
@@ -252,12 +246,7 @@ def _mcnemar_over_repeats(a, b, metric):
 def pairwise(predictions, folds, metric="lateralization_accuracy"):
     """Corrected resampled t-tests between all pairs of models, with Holm's adjustment over the pairs.
 
-    Parameters
-    ----------
-    folds : list of crossval.Fold
-        From `model_choice.folds_of`: their mean sizes are those of the correction.
-    metric : str
-        As in `compare_models`.
+    The mean sizes of the folds (from `model_choice.folds_of`) are those of the correction.
 
     Returns
     -------
@@ -271,21 +260,15 @@ def pairwise(predictions, folds, metric="lateralization_accuracy"):
         When two models were tested on other participants or in other folds.
     """
     rows = select_rows(predictions, several=True)
-    places = rows.pivot_table(index=["repeat", "participant_id"], columns="model", values="fold", sort=False)
-    off = places.isna().any(axis=1) | (places.nunique(axis=1) > 1)
-    if off.any():
-        raise TLEError(
-            f"participant '{off.index[off][0][1]}' is not in the same fold of every model: run them on the same folds"
-        )
+    first, *others = (part for _, part in rows.groupby("model", sort=False))
+    for other in others:
+        _matched(first, other)
     values = metrics.fold_metrics(rows)
     values = values[values["metric"] == metric].pivot(index=["repeat", "fold"], columns="model", values="value")
     sizes = np.mean([[len(fold.train), len(fold.test)] for fold in folds], axis=0)
-    names = rows["model"].unique()
-    out = [
-        {"model_a": a, "model_b": b} | corrected_ttest(values[a], values[b], *sizes)
-        for a, b in itertools.combinations(names, 2)
-    ]
-    table = pd.DataFrame(out).assign(n=_n_counted(rows[rows["model"] == names[0]], metric))
+    pairs = itertools.combinations(rows["model"].unique(), 2)
+    out = [{"model_a": a, "model_b": b} | corrected_ttest(values[a], values[b], *sizes) for a, b in pairs]
+    table = pd.DataFrame(out).assign(n=_n_counted(first, metric))
     table["p_holm"] = holm(table["p"])
     return table[["model_a", "model_b", "difference", "ci_low", "ci_high", "p", "p_holm", "folds", "n", "reason"]]
 

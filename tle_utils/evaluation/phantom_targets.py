@@ -1,4 +1,8 @@
-"""Check the phantom against what is published: latent volumes of whole cohorts, without making their maps."""
+"""The phantom beside the published effects that it is matched to: latent volumes of whole cohorts, without their maps.
+
+``knobs`` are those of `tle_utils.phantom.volumes.Knobs`; ``truth`` is a table from `draw_cohort`, or ``truth.tsv`` of a
+phantom cohort.
+"""
 
 import dataclasses
 import functools
@@ -11,6 +15,7 @@ from tle_utils.base.errors import TLEError
 from tle_utils.base.parallel import run_parallel
 from tle_utils.imaging import slices
 from tle_utils.models import baselines
+from tle_utils.models.crossval import Fold
 from tle_utils.phantom import maps
 from tle_utils.phantom.volumes import (
     GROUPS,
@@ -27,7 +32,7 @@ QUANTITIES = [
     ("inside", "effects inside ENIGMA's 95 % interval, free of sampling error (share)", 0.999, 1.0),
     ("cv", "hippocampal coefficient of variation", 0.08, 0.12),
     ("left_right_correlation", "hippocampal left-right correlation", 0.70, 0.85),
-    ("age_percent_per_decade", "hippocampus, age (% a decade)", -5.0, 0.0),
+    ("age_percent_per_decade", "hippocampus, age (% per decade)", -5.0, 0.0),
     ("female_percent", "hippocampus, women (%, at the same head size)", 0.0, 5.0),
     ("head_exponent", "hippocampus, exponent of head size", 0.3, 1.0),
     ("volumes_side", "hippocampal-volume regression, left or right", 0.67, 0.77),
@@ -44,8 +49,6 @@ def draw_cohort(n_control, n_left, n_right, knobs):
     ----------
     n_control, n_left, n_right : int
         Participants of each class.
-    knobs : phantom_model.Knobs
-        Seed and strength of the effects.
 
     Returns
     -------
@@ -57,28 +60,22 @@ def draw_cohort(n_control, n_left, n_right, knobs):
     TLEError
         When there are no participants.
     """
-    counts = {"control": n_control, "left": n_left, "right": n_right}
-    people = [(group, index) for group, n in counts.items() for index in range(n)]
+    counts = zip(GROUPS, (n_control, n_left, n_right), strict=True)
+    people = [(group, index) for group, n in counts for index in range(n)]
     if not people:
         raise TLEError("n_control, n_left and n_right are all 0: give at least one participant")
     drawn = [draw_person(participant_streams(knobs.seed, *person)[0], person[0], knobs) for person in people]
     rows, latent, effect = (list(part) for part in zip(*drawn, strict=True))
-    names = model_regions()[0]["name"]
     ids = [f"sub-{len(GROUPS) * index + GROUPS.index(group) + 1:04d}" for group, index in people]
     parts = [pd.DataFrame({"participant_id": ids, "group": [group for group, _ in people]}), pd.DataFrame(rows)]
-    for prefix, values in (("latent", latent), ("effect", effect), ("volume", np.exp(latent))):
-        parts.append(pd.DataFrame(np.asarray(values), columns=prefix + "_" + names))
-    settings = {"effect_scale": knobs.effect_scale, "sclerosis_fraction": knobs.sclerosis_fraction}
-    return pd.concat([*parts, pd.DataFrame(settings, index=range(len(people)))], axis=1)
+    for prefix, values in (("latent_", latent), ("effect_", effect), ("volume_", np.exp(latent))):
+        parts.append(pd.DataFrame(np.asarray(values), columns=prefix + model_regions()[0]["name"]))
+    truth = pd.concat(parts, axis=1)
+    return truth.assign(effect_scale=knobs.effect_scale, sclerosis_fraction=knobs.sclerosis_fraction)
 
 
 def realised_effects(truth):
     """Realised effects of every region beside the published ones, which are scaled as the cohort's are.
-
-    Parameters
-    ----------
-    truth : pandas.DataFrame
-        From `draw_cohort`, or ``truth.tsv`` of a phantom cohort.
 
     Returns
     -------
@@ -104,28 +101,17 @@ def _accuracy(people, n_splits, seed):
     if counts.min() < n_splits:
         raise TLEError(f"class '{counts.idxmin()}' has {counts.min()} participants for n_splits = {n_splits}: lower it")
     people = people.rename(columns={f"volume_{side}_hippocampus": f"hippocampus_{side}" for side in ("left", "right")})
-    splitter = StratifiedKFold(n_splits, shuffle=True, random_state=seed)
-    none = np.array([], int)
-    folds = [(train, none, test) for train, test in splitter.split(people, people["group"])]
+    splits = StratifiedKFold(n_splits, shuffle=True, random_state=seed).split(people, people["group"])
+    folds = [Fold(0, number, train, test[:0], test) for number, (train, test) in enumerate(splits)]
     said = baselines.hippocampal_volumes(people, folds)
     return (said["predicted"] == said["group"]).mean()
 
 
 def measure(truth, n_splits=10, seed=0):
-    """Everything the calibration asks of one cohort.
+    """A value for every name of `QUANTITIES` (dict), from a cohort of all three classes.
 
-    Parameters
-    ----------
-    truth : pandas.DataFrame
-        From `draw_cohort`, with all three classes.
-    n_splits, seed : int
-        Folds of the regression on hippocampal volumes and their seed.
-
-    Returns
-    -------
-    dict
-        A value for every name of `QUANTITIES`. Left or right is asked among patients, by a model that knows patients
-        only.
+    Left or right is asked among patients, by a model that knows patients only. `n_splits` folds and `seed` are those of
+    the regression on hippocampal volumes.
     """
     patients = truth[truth["group"] != "control"].reset_index(drop=True)
     found = {"inside": realised_effects(truth)["paired_inside"].mean()}
@@ -142,21 +128,19 @@ def _measure_seed(seed, counts, knobs, n_splits):
 
 
 def measure_cohorts(counts, knobs, n_seeds, n_splits=10, workers=1):
-    """Measure cohorts of several seeds.
+    """Measure cohorts of several seeds, which count on from that of the knobs.
 
     Parameters
     ----------
     counts : tuple of int
         Controls, left and right patients of each cohort.
-    knobs : phantom_model.Knobs
-        Strength of the effects; the seeds count on from its seed.
-    n_seeds, n_splits, workers : int
-        Cohorts, folds of the regression, processes side by side.
+    n_seeds, n_splits : int
+        Cohorts, and folds of the regression on hippocampal volumes.
 
     Returns
     -------
     pandas.DataFrame
-        One row a seed (index), one column a quantity.
+        One row per seed (index), one column per quantity.
     """
     job = functools.partial(_measure_seed, counts=counts, knobs=knobs, n_splits=n_splits)
     seeds = range(knobs.seed, knobs.seed + n_seeds)
@@ -165,42 +149,25 @@ def measure_cohorts(counts, knobs, n_seeds, n_splits=10, workers=1):
 
 
 def against_targets(measured):
-    """Mean and spread of the quantities over seeds beside their targets.
-
-    Parameters
-    ----------
-    measured : pandas.DataFrame
-        From `measure_cohorts`.
+    """Mean and spread of the quantities over seeds (from `measure_cohorts`) beside their targets.
 
     Returns
     -------
     pandas.DataFrame
-        One row a quantity (index, in words): ``mean``, ``sd``, ``lowest``, ``highest`` over the cohorts, ``target``
+        One row per quantity (index, in words): ``mean``, ``sd``, ``lowest``, ``highest`` over the cohorts, ``target``
         (text) and ``met`` (whether the mean lies in it; missing where there is no target).
     """
     rows = {}
     for name, words, low, high in QUANTITIES:
         values, aimed = measured[name], np.isfinite(low)
-        rows[words] = {
-            "mean": values.mean(),
-            "sd": values.std(ddof=1),
-            "lowest": values.min(),
-            "highest": values.max(),
-            "target": "all" if name == "inside" else f"{low:g} to {high:g}" if aimed else "–",
-            "met": bool(low <= values.mean() <= high) if aimed else pd.NA,
-        }
+        rows[words] = {"mean": values.mean(), "sd": values.std(ddof=1), "lowest": values.min(), "highest": values.max()}
+        target = "all" if name == "inside" else f"{low:g} to {high:g}" if aimed else "–"
+        rows[words] |= {"target": target, "met": bool(low <= values.mean() <= high) if aimed else pd.NA}
     return pd.DataFrame.from_dict(rows, orient="index").astype({"met": "boolean"}).rename_axis("quantity")
 
 
 def example_slices(knobs, y_mm):
-    """One coronal slice of a control and of a sclerotic patient of either side, with and without the disease.
-
-    Parameters
-    ----------
-    knobs : phantom_model.Knobs
-        Seed and strength of the effects.
-    y_mm : int
-        MNI y coordinate of the slice in mm.
+    """One coronal slice (`y_mm`) of a control and of a sclerotic patient of either side, with and without the disease.
 
     Returns
     -------
@@ -216,13 +183,10 @@ def example_slices(knobs, y_mm):
     found = {}
     for group in GROUPS:
         index = _first_sclerotic(group, knobs)
-        image = _slice(maps.draw(group, index, knobs), knobs, y_mm)
-        change = None
-        if group != "control":
-            healthy = maps.draw(group, index, knobs)
-            healthy["latent"] = healthy["latent"] - healthy["effect"]
-            change = image - _slice(healthy, knobs, y_mm)
-        found[group] = (image, change)
+        ill, healthy = (maps.draw(group, index, knobs) for _ in range(2))
+        healthy["latent"] = healthy["latent"] - healthy["effect"]
+        image = _slice(ill, knobs, y_mm)
+        found[group] = (image, None if group == "control" else image - _slice(healthy, knobs, y_mm))
     return found
 
 

@@ -93,24 +93,17 @@ def _totals(counts):
 def paper_summary(counts):
     """What a table with the paper's nine columns says when it is counted through.
 
-    Parameters
-    ----------
-    counts : pandas.DataFrame
-        From `paper_confusion_table` or `published_table`.
-
     Returns
     -------
     dict
         ``correct``, ``n``, ``accuracy`` with ``ci_low`` and ``ci_high`` (Wilson 95 %), ``fold_mean``, ``fold_sd``,
         ``lateralized`` (true left and right patients given their own side) with ``patients``, and for the signature of
-        a batch effect ``left_called_of_others`` (controls and right patients called left) with ``others`` and
-        ``left_called_ci_high``.
+        a batch effect ``left_called_of_others`` (controls and right patients called left) with ``others``.
     """
     total, ill, not_left = _totals(counts), ["left", "right"], ["control", "right"]
     lateralized = sum(int(total.loc[side, side]) for side in ill)
     correct, n = lateralized + int(total.loc["control", "control"]), int(total.to_numpy().sum())
     low, high = wilson_interval(correct, n)
-    wrong, others = int(total.loc[not_left, "left"].sum()), int(total.loc[not_left].to_numpy().sum())
     folds = split_accuracy(counts)
     return {
         "correct": correct,
@@ -122,14 +115,13 @@ def paper_summary(counts):
         "fold_sd": float(np.std(folds, ddof=1)),
         "lateralized": lateralized,
         "patients": int(total.loc[ill].to_numpy().sum()),
-        "left_called_of_others": wrong,
-        "others": others,
-        "left_called_ci_high": wilson_interval(wrong, others)[1],
+        "left_called_of_others": int(total.loc[not_left, "left"].sum()),
+        "others": int(total.loc[not_left].to_numpy().sum()),
     }
 
 
 def called(counts, true, predicted):
-    """How many participants of a class are called another (or their own), from a table with the paper's nine columns.
+    """How many participants of a class are called another (or their own).
 
     Returns (dict) ``count``, ``n`` (participants of the true class), ``share``, ``ci_low``, ``ci_high`` (Wilson 95 %);
     ``share`` and interval are NaN where the class has nobody.

@@ -37,7 +37,7 @@ CALLS = {
 
 
 def deal_sites(groups, n_sites, seed, confounded=0.0):
-    """Give every participant a site.
+    """Give every participant a site: names ``site-1`` … (numpy.ndarray of str).
 
     Parameters
     ----------
@@ -46,11 +46,6 @@ def deal_sites(groups, n_sites, seed, confounded=0.0):
     confounded : float
         0: every class is dealt evenly to the sites. Else the chance that a participant is at the site of the class
         (control, left and right at the first, second and third, counted round where there are fewer sites).
-
-    Returns
-    -------
-    numpy.ndarray
-        Names of sites: ``site-1`` …
 
     Raises
     ------
@@ -135,14 +130,7 @@ def predict_sites(volumes, participants, folds, sites, *, harmonised, label, tes
 
 
 def site_scenarios(volumes, participants, folds, factors, seed):
-    """The regional model under planted sites: balanced or confounded with the class, as they are or harmonised.
-
-    Parameters
-    ----------
-    volumes : pandas.DataFrame
-        Regional volumes without a site effect.
-    factors : pandas.DataFrame
-        From `site_factors`.
+    """The regional model where sites are planted: balanced or confounded with the class, as they are or harmonised.
 
     Returns
     -------
@@ -197,17 +185,12 @@ def sites_left_out(volumes, participants, sites, kind, seed):
 
     Parameters
     ----------
-    volumes : pandas.DataFrame
-        Regional volumes as scanned.
-    sites : sequence of str
-        Site of each participant.
     kind : str
         What the sites are, for the names of the models.
 
     Returns
     -------
     predictions : pandas.DataFrame
-        Of three models.
     names : pandas.DataFrame
         One row per model: ``model``, ``sites`` (`kind`), ``training``.
 
@@ -270,17 +253,8 @@ def _predict_batch(job):
 def predict_batches(x, participants, folds, y_mm, seed, workers=1):
     """Predictions of the voxel SVM on the same participants and folds in every scenario of a second batch.
 
-    Parameters
-    ----------
-    x : numpy.ndarray
-        Slices as `slices.load_slices` scales them, shape (n, 160, 160, len(y_mm)).
-    participants : pandas.DataFrame
-        With all three classes.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Predictions; a model is named by who is in the second batch and how strong it is.
+    A model is named by who is in the second batch and how strong it is. `x` are slices of all three classes, as
+    `slices.load_slices` scales them, (n, 160, 160, len(y_mm)).
     """
     jobs = [(x, participants, folds, y_mm, seed, who, strength) for who, strength in SCENARIOS]
     return pd.concat(run_parallel(_predict_batch, jobs, label="batches", workers=workers), ignore_index=True)
@@ -292,7 +266,7 @@ def signature(tables):
     Parameters
     ----------
     tables : dict of str to pandas.DataFrame
-        Name to a table with the paper's nine columns (`published.published_table`, `published.paper_confusion_table`).
+        Names and the ``counts`` behind them.
 
     Returns
     -------

@@ -17,6 +17,7 @@ from tle_utils.base.statistics import percentile_interval, wilson_interval
 from tle_utils.imaging import slices
 
 POOL = 4  # voxels averaged along either axis of a slice
+SHUFFLES = 100  # how often the labels are dealt out anew among participants; all slices of one keep one label
 
 
 def _small(path, y_mm):
@@ -62,7 +63,7 @@ def _folds(groups, positions, by_slice, n_splits, seed):
         yield every[train].ravel(), every[test].ravel()
 
 
-def demonstrate_leakage(small, groups, *, n_splits=5, n_shuffles=100, seed=0):
+def demonstrate_leakage(small, groups, *, n_splits=5, seed=0):
     """Accuracy of the nearest slice, split by slice and by participant, with true and with random labels.
 
     Parameters
@@ -71,16 +72,14 @@ def demonstrate_leakage(small, groups, *, n_splits=5, n_shuffles=100, seed=0):
         From `small_slices`, shape (n, positions, voxels).
     n_splits : int
         Folds.
-    n_shuffles : int
-        How often the labels are dealt out anew among participants; all slices of one keep one label.
 
     Returns
     -------
     pandas.DataFrame
         One row per split and kind of labels: ``split`` (``by slice``, ``by participant``), ``labels`` (``true``,
         ``random``), ``accuracy`` over slices, ``accuracy_low``, ``accuracy_high`` (true labels: Wilson 95 % counting
-        participants; random labels: 2.5th and 97.5th percentile over the dealings), ``n`` (participants), ``slices``
-        and ``same_person`` (share of slices whose nearest one is of the same participant).
+        participants; random labels: 2.5th and 97.5th percentile over `SHUFFLES` dealings), ``n`` (participants),
+        ``slices`` and ``same_person`` (share of slices whose nearest one is of the same participant).
 
     Raises
     ------
@@ -96,7 +95,7 @@ def demonstrate_leakage(small, groups, *, n_splits=5, n_shuffles=100, seed=0):
     if positions < 2:
         raise TLEError("one slice per participant cannot leak: give two slices or more")
     rng = np.random.default_rng(seed)
-    dealt = np.stack([rng.permutation(groups) for _ in range(n_shuffles)])
+    dealt = np.stack([rng.permutation(groups) for _ in range(SHUFFLES)])
     rows = []
     for split, by_slice in (("by slice", True), ("by participant", False)):
         neighbour = np.empty(n * positions, int)

@@ -140,7 +140,7 @@ def test_models_on_other_folds_or_people_are_refused():
 def test_results_table_has_a_row_a_model_with_n_positive_class_interval_and_flags():
     stuck = make_table(["control", "left"] * 15, [[0.6, 0.4]] * 30, TWO, model="stuck")
     stuck["participant_id"] = "x" + stuck["participant_id"]
-    found = model_tests.results_table([random_table(6), stuck]).set_index("model")
+    found = model_tests.results_table(pd.concat([random_table(6), stuck])).set_index("model")
     assert found.index.tolist() == ["net", "stuck"]
     assert found.loc["net", "positive"] == "left (against right)"
     assert found.loc["stuck", "positive"] == "left"

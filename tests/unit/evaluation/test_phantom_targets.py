@@ -1,4 +1,4 @@
-"""The calibration page judges the people whose maps are made, and would notice a phantom that is off."""
+"""The page on the phantom judges the people whose maps are made, and would notice a phantom that is off."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_the_people_are_those_of_the_maps(cohort):
     assert cohort["group"].value_counts().to_dict() == {"control": 80, "left": 80, "right": 60}
 
 
-def test_the_calibrated_phantom_meets_what_can_be_met_at_any_size(cohort):
+def test_the_matched_phantom_meets_what_can_be_met_at_any_size(cohort):
     found = phantom_targets.measure(cohort, n_splits=5)
     assert found["inside"] == 1
     assert found["ideal_side"] > found["volumes_side"] > 0.6
@@ -37,7 +37,7 @@ def test_a_phantom_that_is_off_does_not_meet_its_targets():
     targets = phantom_targets.against_targets(measured)
     assert list(measured.index) == [5, 6]
     assert not targets.loc["hippocampal-volume regression, left or right", "met"]
-    assert targets.loc["hippocampus, age (% a decade)", "met"]
+    assert targets.loc["hippocampus, age (% per decade)", "met"]
     assert targets["met"].isna().sum() == 3
 
 
