@@ -18,7 +18,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "attribution": ["INPUT", "METHODS"],
+        "attribution": ["INPUT"],
         "maps": ["Explained", "deviations", "explain_folds"],
         "sanity_checks": ["ALIKE", "check_maps", "train_on_random_labels", "unfit", "verdicts"],
         "scores": [

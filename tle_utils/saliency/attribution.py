@@ -27,7 +27,6 @@ BATCH = 16
 SMOOTH_SAMPLES, SMOOTH_NOISE = 8, 0.2
 PATH_STEPS = 16
 BLUR_MM = 3
-"""Standard deviation of the Gaussian that is laid over the voxel-wise maps of the gradient methods."""
 PATCH_MM = 13
 
 
@@ -67,7 +66,7 @@ class Explainer:
     tissue : numpy.ndarray or None
         bool, shape (rows, columns): where the training participants have grey matter, for `occlusion`.
     score, gradient : callable
-        Take `x` and `weights`; the score (n,), taken before the activation of the dense layer, and its gradient by `x`.
+        Of `x` and `weights`: the score (n,) before the activation of the dense layer, and its gradient by `x`.
     """
 
     def __init__(self, model, reference, tissue=None):
@@ -183,19 +182,22 @@ INPUT_METHODS = {"smoothgrad": smoothgrad, "integrated_gradients": integrated_gr
 METHODS = (*CAM_METHODS, *INPUT_METHODS)
 
 
+def blurred(maps):
+    """Maps under a Gaussian of standard deviation `BLUR_MM`: the sign of a single voxel is noise."""
+    return ndimage.gaussian_filter(maps, (0, BLUR_MM, BLUR_MM))
+
+
 def explain(explainer, x, weights, methods):
     """Maps of several methods: dict of (method, layer) to maps, scaled so that the greatest absolute value is 1.
 
-    What is all zero stays zero; the layer of a method that looks at the input is `INPUT`. Maps of SmoothGrad and
-    integrated gradients are blurred by `BLUR_MM`: the sign of a single voxel is noise.
+    What is all zero stays zero. Maps of SmoothGrad and integrated gradients are `blurred`.
     """
     x = np.asarray(x, np.float32)
     result = explainer.cams(x, weights) if set(methods) & set(CAM_METHODS) else {}
     result = {kind: maps for kind, maps in result.items() if kind[0] in methods}
     for method in [name for name in INPUT_METHODS if name in methods]:
         maps = INPUT_METHODS[method](explainer, x, weights)
-        blur = (0, BLUR_MM, BLUR_MM)
-        result[method, INPUT] = maps if method == "occlusion" else ndimage.gaussian_filter(maps, blur)
+        result[method, INPUT] = maps if method == "occlusion" else blurred(maps)
     for kind, maps in result.items():
         greatest = np.abs(maps).max(axis=(1, 2), keepdims=True)
         result[kind] = np.divide(maps, greatest, out=np.zeros_like(maps), where=greatest > 0)

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage
 
 from tle_utils.base.errors import TLEError
 from tle_utils.base.files import kept_arrays, read_arrays
@@ -160,23 +159,11 @@ def explain_folds(explained, folds, *, cache, workers=1):
 
 
 def deviations(x, groups, folds):
-    """How far the test participants lie below the mean of the fold's training controls, blurred as the maps are.
+    """How far the test participants lie below the mean of the fold's training controls: maps without a network.
 
-    Parameters
-    ----------
-    x : numpy.ndarray
-        Slices, shape (n, 160, 160, slices); the first slice is taken.
-    groups : sequence of str
-        Class of each participant.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32, shape (rows, 160, 160), in the order of `Maps.rows`: what a map can show without a network.
+    float32, in the order of `Maps.rows`, blurred as maps are; `x` are slices of which the first is taken, `groups` the
+    participants' classes.
     """
-    parts = []
-    for fold in folds:
-        normal = x[_normal(groups, fold), ..., 0].mean(axis=0)
-        blur = (0, attribution.BLUR_MM, attribution.BLUR_MM)
-        parts.append(ndimage.gaussian_filter(normal - x[fold.test, ..., 0], blur))
-    return np.concatenate(parts)
+    x = x[..., 0]
+    parts = [x[_normal(groups, fold)].mean(axis=0) - x[fold.test] for fold in folds]
+    return attribution.blurred(np.concatenate(parts))

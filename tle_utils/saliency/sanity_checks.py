@@ -133,11 +133,6 @@ def train_on_random_labels(explained, folds, *, folder, max_epochs, seed, worker
         Epochs at most.
     seed : int
         Seed of the shuffle and of the training.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The out-of-fold predictions, whose ``group`` is the shuffled label.
     """
     network, stored = explained.network, read_arrays(crossval.fold_path(explained.folder, folds[0])) or {}
     same = {"standardise": "mean" in stored, "scaled": bool(stored.get("scaled"))}
@@ -145,23 +140,19 @@ def train_on_random_labels(explained, folds, *, folder, max_epochs, seed, worker
     labels = np.random.default_rng(seed).permutation(explained.groups)
     options = {"folder": folder, "seed": seed, "workers": workers, "label": f"{network}, random labels"}
     people = explained.participants.assign(group=labels)
-    return crossval.cross_validate(explained.x, people, folds, training, **options)[0]
+    crossval.cross_validate(explained.x, people, folds, training, **options)
 
 
 def verdicts(table):
-    """Which methods depend on what was learned.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `check_maps`; the last layer randomised leaves nothing of what was learned.
+    """Which methods depend on what was learned, from a table of `check_maps`.
 
     Returns
     -------
     pandas.DataFrame
-        One row per method, layer and test (``cascade`` at its end, ``random labels``): ``n``, means of ``spearman``
-        and ``ssim`` with 95 % bootstrap intervals over participants, and ``verdict``: ``unfit`` where the whole
-        interval of the rank correlation lies at or above `ALIKE`, ``fit`` where it lies below, else ``unclear``.
+        One row per method, layer and test (``cascade`` at its end, where nothing of what was learned is left, and
+        ``random labels``): ``n``, means of ``spearman`` and ``ssim`` with 95 % bootstrap intervals over participants,
+        and ``verdict``: ``unfit`` where the whole interval of the rank correlation lies at or above `ALIKE`, ``fit``
+        where it lies below, else ``unclear``.
     """
     ends = table[table["number"] == table["number"].max()].assign(test="cascade")
     labels = table[table["step"] == RANDOM_LABELS].assign(test=RANDOM_LABELS)

@@ -55,22 +55,10 @@ class Truth:
 
 @functools.cache
 def truth_slice(side, y_mm, dilate_mm):
-    """Hippocampus of one side on a coronal slice, grown by a tolerance: what counts as the truth.
+    """Hippocampus of one side on a coronal slice, grown by a tolerance: bool, shape (160, 160).
 
     It is where the loss is planted in cohort `planted` and the region with the greatest loss in a phantom, which
     also thins the cortex elsewhere: a map that points there is not wrong, and yet counts as a miss.
-
-    Parameters
-    ----------
-    side : {"left", "right"}
-        The participant's side.
-    y_mm, dilate_mm : int
-        As in `Truth`.
-
-    Returns
-    -------
-    numpy.ndarray
-        bool, shape (160, 160).
     """
     mask = atlas.region_mask("hippocampus", side)
     here = y_mm - int(atlas.AFFINE[1, 3])
@@ -104,15 +92,10 @@ def score(images, sides, truth):
         ranked = np.argsort(np.where(brain, image, -np.inf), axis=None, kind="stable")[::-1][:count]
         inside = grown[side].ravel()[ranked].mean()
         here, there = image[grown[side]].mean(), image[grown["right" if side == "left" else "left"]].mean()
-        rows.append(
-            {
-                "inside": inside,
-                "over_chance": inside / (grown[side].sum() / brain.sum()),
-                "affected_side": 0.5 if here == there else float(here > there),
-                "auprc": average_precision_score(exact[side], image[brain]),
-                "auprc_chance": exact[side].mean(),
-            }
-        )
+        over_chance = inside / (grown[side].sum() / brain.sum())
+        affected_side = 0.5 if here == there else float(here > there)
+        auprc = average_precision_score(exact[side], image[brain])
+        rows.append((inside, over_chance, affected_side, auprc, exact[side].mean()))
     return pd.DataFrame(rows, columns=["inside", "over_chance", "affected_side", "auprc", "auprc_chance"])
 
 
@@ -161,11 +144,9 @@ def summarise(scores, by, values):
     Parameters
     ----------
     scores : pandas.DataFrame
-        With ``participant_id``, the columns `by` and the columns `values`.
-    by : list of str
-        What tells the groups apart.
-    values : list of str
-        Columns to average.
+        With ``participant_id``.
+    by, values : list of str
+        Columns that tell the groups apart, and columns to average.
 
     Returns
     -------
@@ -200,25 +181,12 @@ def goal(summary, best, unfit=()):
     """Does a method of the best network meet the truth in the patients in whom it should?
 
     It is met by `OVER_CHANCE` and `AFFECTED_SIDE`. The cases are the sclerotic ones whose side the network calls
-    correctly; where there are none, all it calls correctly, and failing these all patients.
-
-    Parameters
-    ----------
-    summary : pandas.DataFrame
-        From `by_cases`; not empty.
-    best : str
-        The network to ask, best the one that validation prefers.
-    unfit : collection of (str, str, str)
-        Network, method and layer of what fails a sanity check; not considered.
-
-    Returns
-    -------
-    pandas.Series
-        The row of `summary` that comes nearest, with ``met`` (bool).
+    correctly; where there are none, all it calls correctly, and failing these all patients. `summary` comes from
+    `by_cases` and is not empty; what is in `unfit` (network, method and layer) is not considered. Returns the row that
+    comes nearest (pandas.Series), with ``met`` (bool).
     """
     rows = summary[(summary["network"] == best) & (summary["method"] != NETWORK_FREE)]
-    keys = zip(rows["network"], rows["method"], rows["layer"], strict=True)
-    fit = rows[[key not in unfit for key in keys]]
+    fit = rows[[key not in unfit for key in zip(rows["network"], rows["method"], rows["layer"], strict=True)]]
     rows = fit if len(fit) else rows
     rows = rows[rows["cases"] == next(name for name in CASES[::-1] if (rows["cases"] == name).any())]
     reached = rows["over_chance"] / OVER_CHANCE, rows["affected_side"] / AFFECTED_SIDE
