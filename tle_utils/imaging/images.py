@@ -3,12 +3,16 @@
 import gzip
 import importlib.metadata
 import io
+import os
 import zlib
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.freesurfer.mghformat import MGHError
 from nibabel.spaces import vox2out_vox
+from nibabel.spatialimages import HeaderDataError
 from scipy import ndimage
 
 from tle_utils.base.errors import TLEError
@@ -20,7 +24,8 @@ VOXEL_MM = (0.2, 6.0)
 FIELD_MM = (80.0, 600.0)
 BRAIN_ML = (500.0, 2200.0)
 NATIVE_SPACE, TEMPLATE_SPACE = 1, 4
-UNREADABLE = (OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError)
+UNREADABLE = (OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error, ImageFileError)
+ROUNDING = 1e-4  # that a quaternion may be longer than 1
 SMALL_TURN = np.cos(np.deg2rad(5))
 LARGE_TURN = np.cos(np.deg2rad(45))
 
@@ -28,6 +33,91 @@ LARGE_TURN = np.cos(np.deg2rad(45))
 def flag(name, reason, fails):
     """One quality flag: its name, the reason in words, and whether it leaves the participant out."""
     return {"name": name, "reason": reason, "fails": fails}
+
+
+class _Header(nib.Nifti1Header):
+    """Header whose qform may have a quaternion that rounding made longer than 1."""
+
+    def get_qform_quaternion(self):
+        """Quaternion (w, x, y, z) of length 1."""
+        turn = np.array([self[f"quatern_{axis}"] for axis in "bcd"], float)
+        length = np.linalg.norm(turn)
+        if length <= 1:
+            return super().get_qform_quaternion()
+        if not length < 1 + ROUNDING:
+            raise HeaderDataError(f"the quaternion of its qform has the length {length:.4g}")
+        return np.array([0, *turn / length])
+
+
+class _Nifti(nib.Nifti1Image):
+    header_class = _Header
+
+
+KINDS = {n.to_bytes(4, o): k for n, k in ((348, _Nifti), (540, nib.Nifti2Image)) for o in ("little", "big")}
+
+
+def _content(path):
+    """Bytes of an image file, decompressed, whatever its suffix says of compression."""
+    name = path.name
+    absent = f"{name}: its content was not fetched from git-annex: run 'datalad get' (or 'git annex get') on it"
+    if not name.endswith(SUFFIXES):
+        raise TLEError(f"{name}: not a NIfTI or MGH image: give one of {', '.join(SUFFIXES)}")
+    try:
+        if not path.is_file():
+            if path.is_symlink() and "annex" in os.readlink(path):
+                raise TLEError(absent)
+            raise TLEError(f"{name}: no such file: check the path of the image")
+        raw = path.read_bytes()
+    except PermissionError as error:
+        raise TLEError(f"{name}: no permission to read the file: change its permissions") from error
+    except OSError as error:
+        raise TLEError(f"{name}: cannot be read ({error.strerror}): copy or download it again") from error
+    if not raw:
+        raise TLEError(f"{name}: the file has zero bytes: copy or download it again")
+    if b"annex/objects/" in raw[:300]:
+        raise TLEError(absent)
+    if raw.startswith(b"version https://git-lfs"):
+        raise TLEError(f"{name}: its content was not fetched: run 'git lfs pull' in its repository")
+    return gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw
+
+
+def _open(path):
+    """A nibabel image of a file, and its values as float32."""
+    try:
+        raw = _content(path)
+        kind = nib.MGHImage if ".mg" in path.suffix else KINDS.get(raw[:4], _Nifti if raw[344:347] == b"n+1" else None)
+        if kind is None or len(raw) < 348:
+            raise ValueError("no header of an image")
+        image = kind.from_bytes(raw)
+        stored = image.get_data_dtype()
+        if stored.fields or stored.kind == "c":
+            held = "colours" if stored.fields else "complex numbers"
+            raise TLEError(
+                f"{path.name}: holds {held}, not one value per voxel: export the scan as numbers (magnitude)"
+            )
+        return image, np.asarray(image.dataobj, dtype=np.float32)
+    except (HeaderDataError, MGHError) as error:
+        raise TLEError(f"{path.name}: its header cannot be used ({error}): convert the scan again") from error
+    except UNREADABLE as error:
+        raise TLEError(f"{path.name}: the file is truncated or damaged: copy or download it again") from error
+
+
+def _fill_background(data, name):
+    """Values with 0 for NaN around the brain, and a flag that says so; NaN within it and infinite values are refused.
+
+    NaN lies around the brain where it is connected with the border of the scan or touches nothing but zeros.
+    """
+    bad = ~np.isfinite(data)
+    if not bad.any():
+        return data, []
+    parts, _ = ndimage.label(bad)
+    border = np.pad(np.zeros(np.array(data.shape) - 2, bool), 1, constant_values=True)
+    tissue = ndimage.binary_dilation(~bad & (data != 0))
+    within = np.isin(parts, np.setdiff1d(parts[bad & tissue], parts[border])) | np.isinf(data)
+    if within.any():
+        raise TLEError(f"{name}: {within.sum()} voxels of the brain are NaN or infinite: export the scan again")
+    reason = f"{bad.sum()} voxels around the brain are NaN; they count as background"
+    return np.where(bad, np.float32(0), data), [flag("nan", reason, False)]
 
 
 def _orientation(image, name):
@@ -41,20 +131,22 @@ def _orientation(image, name):
         if int(header["goodRASFlag"]) != 1:
             raise TLEError(unknown)
         return []
-    if "sform_code" not in header or "qform_code" not in header:
-        return []
-    sform, qform = image.get_sform(coded=True)[0], image.get_qform(coded=True)[0]
+    sform, qform, flags = image.get_sform(coded=True)[0], None, []
+    try:
+        qform = image.get_qform(coded=True)[0]
+    except (HeaderDataError, ValueError) as error:
+        flags = [flag("qform", f"the qform cannot be used ({error}); the sform was used", False)]
     if sform is None and qform is None:
         raise TLEError(unknown)
     if sform is None or qform is None:
-        return []
+        return flags
     axes = [matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (sform, qform)]
     cosines = (axes[0] * axes[1]).sum(axis=0)
     if cosines.min() < LARGE_TURN:
         codes = ["".join(nib.aff2axcodes(matrix)) for matrix in (sform, qform)]
         raise TLEError(
             f"{name}: sform says {codes[0]} and qform says {codes[1]}, so left and right are uncertain: "
-            "find out which is right and write it to both"
+            "find out which is correct and write it to both"
         )
     if cosines.min() < SMALL_TURN:
         turn = np.rad2deg(np.arccos(cosines.min()))
@@ -77,50 +169,33 @@ def read_image(path):
     Raises
     ------
     TLEError
-        When the file is missing, empty, truncated or not an image; when it is not three-dimensional, has values that
-        are not finite, is constant, has an absurd voxel size or field of view; or when its header does not say, or
-        says in two ways, which side is left.
+        When the file is missing, not fetched, empty, truncated or not an image; when it is not three-dimensional, has
+        values within the brain that are not finite, is constant, has an absurd voxel size or field of view; or when
+        its header cannot be used, does not say which side is left, or says it in two ways.
     """
     path = Path(path)
     name = path.name
-    if not path.is_file():
-        raise TLEError(f"{name}: no such file: check the path of the image")
-    if path.stat().st_size == 0:
-        raise TLEError(f"{name}: the file has zero bytes: copy or download it again")
-    if not name.endswith(SUFFIXES):
-        raise TLEError(f"{name}: not a NIfTI or MGH image: give one of {', '.join(SUFFIXES)}")
-    try:
-        image = nib.load(path)
-        data = np.asarray(image.dataobj, dtype=np.float32)
-    except PermissionError as error:
-        raise TLEError(f"{name}: no permission to read the file: change its permissions") from error
-    except UNREADABLE as error:
-        raise TLEError(f"{name}: the file is truncated or damaged: copy or download it again") from error
+    image, data = _open(path)
     if data.ndim > 3 and data.shape[3:] == (1,) * (data.ndim - 3):
         data = data.reshape(data.shape[:3])
     if data.ndim != 3 or min(data.shape) < 2:
         shape = " x ".join(str(n) for n in data.shape)
         raise TLEError(f"{name}: a single 3-D volume is needed, this one is {shape}: give one T1w volume")
-    if not np.isfinite(data).all():
-        bad = int((~np.isfinite(data)).sum())
-        raise TLEError(f"{name}: {bad} voxels are NaN or infinite: export the scan again")
+    data, flags = _fill_background(data, name)
     if data.max() == data.min():
         raise TLEError(f"{name}: all voxels have the value {data.max():g}: the scan is empty, export it again")
     affine = np.asarray(image.affine, dtype=float)
-    flags = _orientation(image, name)
     voxel = nib.affines.voxel_sizes(affine)
-    if not np.isfinite(affine).all() or voxel.min() < VOXEL_MM[0] or voxel.max() > VOXEL_MM[1]:
-        size = " x ".join(f"{v:.3g}" for v in voxel)
-        raise TLEError(
-            f"{name}: voxel size {size} mm is outside {VOXEL_MM[0]:g} to {VOXEL_MM[1]:g} mm: correct the header"
-        )
-    field = voxel * data.shape
-    if field.min() < FIELD_MM[0] or field.max() > FIELD_MM[1]:
-        size = " x ".join(f"{v:.0f}" for v in field)
-        raise TLEError(
-            f"{name}: field of view {size} mm is outside {FIELD_MM[0]:g} to {FIELD_MM[1]:g} mm: give a whole-brain scan"
-        )
-    return data, affine, flags
+    for what, size, (low, high), remedy in (
+        ("voxel size", voxel, VOXEL_MM, "correct the header"),
+        ("field of view", voxel * data.shape, FIELD_MM, "give a whole-brain scan"),
+    ):
+        if not low <= size.min() <= size.max() <= high:
+            found = " x ".join(f"{mm:.3g}" for mm in size)
+            raise TLEError(f"{name}: {what} {found} mm is outside {low:g} to {high:g} mm: {remedy}")
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3] / voxel)) < 0.1:
+        raise TLEError(f"{name}: the axes of its header do not span a volume: convert the scan again")
+    return data, affine, flags + _orientation(image, name)
 
 
 def template_map(path):

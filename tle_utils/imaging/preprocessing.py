@@ -5,6 +5,7 @@ grey matter → template grid, times the Jacobian determinant and smoothed if as
 options, versions, times, checksums and figures of merit; a map whose sidecar still fits is not made again.
 """
 
+import contextlib
 import dataclasses
 import functools
 import importlib.metadata
@@ -119,7 +120,7 @@ def _cached(json_path, source, options):
 
 
 def _from_scan(image_path, options):
-    """Grey matter on the template grid, whether it is modulated, T1w (uint8), figures of merit, flags, s per stage."""
+    """Grey matter and T1w (uint8) on the template grid, and what the sidecar says of them."""
     found = segment(image_path, options.registration_mm)
     start = time.perf_counter()
     alignment, inside = found.alignment, atlas.brain_mask()
@@ -145,7 +146,8 @@ def _from_scan(image_path, options):
     top = np.percentile(warped[inside], 99.9)
     t1w = np.clip(warped / max(top, 1e-6) * 255, 0, 255).astype(np.uint8)
     times = found.times | {"to_template": round(time.perf_counter() - start, 2)}
-    return modulated if options.modulate else probability, options.modulate, t1w, qc, flags, times
+    said = {"orientation": found.orientation, "modulated": options.modulate, "flags": flags, "qc": qc, "times_s": times}
+    return modulated if options.modulate else probability, t1w, said
 
 
 def _from_map(path):
@@ -160,8 +162,14 @@ def _from_map(path):
     grey = images.resample(np.maximum(data, 0), affine, atlas.SHAPE, atlas.AFFINE)
     qc = {**_map_quality(grey), "gm_ml": float(grey.sum() / 1000)}
     qc["outside_fraction"] = outside_fraction(np.eye(4), data.shape, affine)
-    flags += _judge(qc, MAP_LIMITS)
-    return grey, names.is_modulated(path, data), None, qc, flags, {"resample": round(time.perf_counter() - start, 2)}
+    said = {
+        "orientation": "".join(nib.aff2axcodes(affine)),
+        "modulated": names.is_modulated(path, data),
+        "flags": flags + _judge(qc, MAP_LIMITS),
+        "qc": qc,
+        "times_s": {"resample": round(time.perf_counter() - start, 2)},
+    }
+    return grey, None, said
 
 
 def preprocess(image_path, out_dir, participant_id, options=None, image_kind="t1w"):
@@ -198,20 +206,16 @@ def preprocess(image_path, out_dir, participant_id, options=None, image_kind="t1
         raise TLEError(f"{participant_id}: image_kind is '{image_kind}': give t1w or gm")
     path, folder = Path(image_path), Path(out_dir)
     wanted = dataclasses.asdict(options)
-    readable = path.is_file() and path.stat().st_size > 0
-    source = {
-        "input_sha256": fingerprints.sha256(path) if readable else None,
-        "image_kind": image_kind,
-        "input": path.name,
-    }
+    source = {"input_sha256": None, "image_kind": image_kind, "input": path.name}
+    with contextlib.suppress(OSError):  # `images.read_image` says what is wrong with the file
+        source["input_sha256"] = fingerprints.sha256(path)
     for modulated in (options.modulate,) if image_kind == "t1w" else (True, False):
         name = names.map_name(participant_id, modulated=modulated, fwhm_mm=options.fwhm_mm)
         sidecar = _cached(folder / name.replace(".nii.gz", ".json"), source, wanted)
         if sidecar:
             return _result(folder, sidecar, cached=True)
-    made = _from_scan(path, options) if image_kind == "t1w" else _from_map(path)
-    grey, modulated, t1w, qc, flags, times = made
-    name = names.map_name(participant_id, modulated=modulated, fwhm_mm=options.fwhm_mm)
+    grey, t1w, said = _from_scan(path, options) if image_kind == "t1w" else _from_map(path)
+    name = names.map_name(participant_id, modulated=said["modulated"], fwhm_mm=options.fwhm_mm)
     if options.fwhm_mm:
         grey = ndimage.gaussian_filter(grey, options.fwhm_mm / np.sqrt(8 * np.log(2)), truncate=3)
     outputs = {name: (np.round(grey * 4096) / np.float32(4096)).astype(np.float32)}
@@ -223,14 +227,11 @@ def preprocess(image_path, out_dir, participant_id, options=None, image_kind="t1
         "description": "Grey-matter map on the template grid",
         "space": atlas.SPACE,
         **source,
-        "orientation": "".join(nib.aff2axcodes(nib.load(path).affine)),
-        "modulated": modulated,
+        **said,
+        "qc": {key: round(value, 5) for key, value in said["qc"].items()},
+        "passed": not any(f["fails"] for f in said["flags"]),
         "options": wanted,
         "versions": _versions(),
-        "passed": not any(f["fails"] for f in flags),
-        "flags": flags,
-        "qc": {key: round(value, 5) for key, value in qc.items()},
-        "times_s": times,
         "outputs_sha256": {file: fingerprints.sha256(folder / file) for file in outputs},
     }
     files.write_json(folder / name.replace(".nii.gz", ".json"), sidecar)

@@ -118,6 +118,7 @@ class Segmentation:
     maps: dict  # probabilities GM, WM and CSF
     affine: np.ndarray
     alignment: Alignment  # template to scan
+    orientation: str  # axes of the scan as it is stored, such as LAS
     flags: list  # what was found in the header
     outside_fraction: float  # share of the template's brain outside the scan's field of view
     times: dict  # s per stage
@@ -184,7 +185,8 @@ def segment(image_path, registration_mm=2):
     maps = tissue_maps(brain, mask, priors)
     times["tissues"] = time.perf_counter()
     seconds = {name: round(end - begin, 2) for (_, begin), (name, end) in itertools.pairwise(times.items())}
-    return Segmentation(brain, mask, maps, affine, alignment, flags, outside, seconds)
+    orientation = "".join(nib.aff2axcodes(native_affine))
+    return Segmentation(brain, mask, maps, affine, alignment, orientation, flags, outside, seconds)
 
 
 def labels_to_native(image_path, mask):
