@@ -47,7 +47,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "metrics": ["fold_metrics", "model_metrics"],
         "model_choice": ["AS_TRAINED", "UNTRAINED", "choose_model", "folds_of", "gather", "on_validation"],
         "model_tests": ["compare_models", "corrected_ttest", "gap_closed", "pairwise", "results_table", "subgroups"],
-        "phantom_targets": ["against_targets", "draw_cohort", "example_slices", "measure_cohorts", "realised_effects"],
+        "phantom_targets": ["against_targets", "example_slices", "measure_cohorts"],
         "published": [
             "paper_confusion_table",
             "paper_summary",

@@ -31,12 +31,7 @@ def geometric_mean(parts):
 
 
 def fit_temperature(rows):
-    """Temperature (float, 0.05 to 20) with which the probabilities of the true classes are greatest.
-
-    Parameters
-    ----------
-    rows : pandas.DataFrame
-        Predictions of participants that the model did not learn from; the cross-entropy of these is least.
+    """Temperature (float, 0.05 to 20) of least cross-entropy, from rows of people whom the model never learned from.
 
     Raises
     ------

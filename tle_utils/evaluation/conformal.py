@@ -107,12 +107,7 @@ def sides_only(predictions):
 
 
 def summarise_sets(sets):
-    """Stated and reached coverage, and how often the sets leave something open; for everybody and for each class.
-
-    Parameters
-    ----------
-    sets : pandas.DataFrame
-        From `prediction_sets`.
+    """Stated and reached coverage of `prediction_sets`, and how often they leave something open, also for each class.
 
     Returns
     -------
@@ -130,10 +125,9 @@ def summarise_sets(sets):
         low, high = wilson_interval(reached * n, n)
         row = {"group": name, "n": n, "stated": sets["coverage"].iloc[0], "reached": reached}
         row |= {"ci_low": low, "ci_high": high, "mean_size": part["size"].mean(), "one_answer": one.mean()}
-        row |= {"wrong": (one & ~part["covered"]).mean()}
         both = part["in_left"] & part["in_right"] if {"left", "right"} <= set(classes) else part["size"] < 0
-        row |= {"both_sides": both.mean(), "all": (part["size"] == len(classes)).mean()}
-        rows.append(row | {"empty": (part["size"] == 0).mean()})
+        row |= {"wrong": (one & ~part["covered"]).mean(), "both_sides": both.mean()}
+        rows.append(row | {"all": (part["size"] == len(classes)).mean(), "empty": (part["size"] == 0).mean()})
     return pd.DataFrame(rows)
 
 

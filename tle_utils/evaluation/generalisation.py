@@ -68,11 +68,9 @@ def read_cohort(folder, y_mm, regions=None, workers=1):
         volumes = imaging_regions.read_regional_volumes(people["map"].tolist(), workers)
     else:
         table = pd.read_csv(regions, sep="\t", dtype={"participant_id": str}).set_index("participant_id")
-        lost = set(people["participant_id"]) - set(table.index)
-        if lost:
-            raise TLEError(
-                f"{Path(regions).name} has no participant '{min(lost)}': run notebook 06_multitask_model again"
-            )
+        if lost := set(people["participant_id"]) - set(table.index):
+            lacks = f"{Path(regions).name} has no participant '{min(lost)}'"
+            raise TLEError(f"{lacks}: run notebook 06_multitask_model again")
         volumes = table.loc[people["participant_id"]].reset_index(drop=True)
         names = [tuple(name.rsplit("_", 1)) for name in volumes.columns]
         volumes.columns = pd.MultiIndex.from_tuples(names, names=["region", "hemisphere"])

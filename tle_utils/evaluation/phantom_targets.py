@@ -1,7 +1,6 @@
 """The phantom beside the published effects that it is matched to: latent volumes of whole cohorts, without their maps.
 
-``knobs`` are those of `tle_utils.phantom.volumes.Knobs`; ``truth`` is a table from `draw_cohort`, or ``truth.tsv`` of a
-phantom cohort.
+``knobs`` are those of `tle_utils.phantom.volumes.Knobs`.
 """
 
 import dataclasses
@@ -19,10 +18,10 @@ from tle_utils.models.crossval import Fold
 from tle_utils.phantom import maps
 from tle_utils.phantom.volumes import (
     GROUPS,
+    draw_cohort,
     draw_person,
     ideal_observer,
     measured_effects,
-    model_regions,
     natural_variation,
     participant_streams,
 )
@@ -42,59 +41,6 @@ QUANTITIES = [
 ]
 
 
-def draw_cohort(n_control, n_left, n_right, knobs):
-    """Draw the latent volumes of a cohort: the people whose maps `maps.make_phantom` would make, without the maps.
-
-    Parameters
-    ----------
-    n_control, n_left, n_right : int
-        Participants of each class.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The columns of ``truth.tsv``; ``volume_…`` is the latent volume in ml, where a map adds its rounding.
-
-    Raises
-    ------
-    TLEError
-        When there are no participants.
-    """
-    counts = zip(GROUPS, (n_control, n_left, n_right), strict=True)
-    people = [(group, index) for group, n in counts for index in range(n)]
-    if not people:
-        raise TLEError("n_control, n_left and n_right are all 0: give at least one participant")
-    drawn = [draw_person(participant_streams(knobs.seed, *person)[0], person[0], knobs) for person in people]
-    rows, latent, effect = (list(part) for part in zip(*drawn, strict=True))
-    ids = [f"sub-{len(GROUPS) * index + GROUPS.index(group) + 1:04d}" for group, index in people]
-    parts = [pd.DataFrame({"participant_id": ids, "group": [group for group, _ in people]}), pd.DataFrame(rows)]
-    for prefix, values in (("latent_", latent), ("effect_", effect), ("volume_", np.exp(latent))):
-        parts.append(pd.DataFrame(np.asarray(values), columns=prefix + model_regions()[0]["name"]))
-    truth = pd.concat(parts, axis=1)
-    return truth.assign(effect_scale=knobs.effect_scale, sclerosis_fraction=knobs.sclerosis_fraction)
-
-
-def realised_effects(truth):
-    """Realised effects of every region beside the published ones, which are scaled as the cohort's are.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The table of `volumes.measured_effects` with ``published_d`` and its interval multiplied by the cohort's
-        ``effect_scale``.
-
-    Raises
-    ------
-    TLEError
-        With fewer than 10 controls or without a side that has 10 sclerotic patients.
-    """
-    table, scale = measured_effects(truth), truth["effect_scale"].iloc[0]
-    table[["published_d", "published_low", "published_high"]] *= scale
-    for column, name in {"d": "inside", "d_paired": "paired_inside"}.items():
-        table[name] = table[column].between(table["published_low"], table["published_high"])
-    return table
-
-
 def _accuracy(people, n_splits, seed):
     """Out-of-fold accuracy of the regression on hippocampal volumes."""
     counts = people["group"].value_counts()
@@ -108,13 +54,13 @@ def _accuracy(people, n_splits, seed):
 
 
 def measure(truth, n_splits=10, seed=0):
-    """A value for every name of `QUANTITIES` (dict), from a cohort of all three classes.
+    """A value for every name of `QUANTITIES` (dict), from a cohort of `draw_cohort` with all three classes.
 
     Left or right is asked among patients, by a model that knows patients only. `n_splits` folds and `seed` are those of
     the regression on hippocampal volumes.
     """
     patients = truth[truth["group"] != "control"].reset_index(drop=True)
-    found = {"inside": realised_effects(truth)["paired_inside"].mean()}
+    found = {"inside": measured_effects(truth)["paired_inside"].mean()}
     found |= natural_variation(truth).loc["hippocampus"].to_dict()
     for task, people in (("side", patients), ("class", truth)):
         ideal = ideal_observer(people)

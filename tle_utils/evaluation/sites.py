@@ -134,12 +134,10 @@ def site_scenarios(volumes, participants, folds, factors, seed):
 
     Returns
     -------
-    predictions : pandas.DataFrame
-        Each scenario is a model.
-    names : pandas.DataFrame
-        One row per scenario: ``model`` (as in the predictions), ``sites``, ``harmonised`` (bool) and ``tested``:
-        ``own site``, as a cross-validation of the cohort reports it, or ``any site``: the same participants, scanned
-        at a site that has nothing to do with the class, as the model will meet them.
+    predictions, names : pandas.DataFrame
+        Each scenario is a model; ``names`` has a row for each: ``model``, ``sites``, ``harmonised`` (bool) and
+        ``tested``: ``own site``, as a cross-validation of the cohort reports it, or ``any site``: the same
+        participants, scanned at a site that has nothing to do with the class, as the model will meet them.
     """
     groups, n_sites = participants["group"].to_numpy(str), len(factors)
     elsewhere = deal_sites(groups, n_sites, seed + 1)
@@ -190,9 +188,8 @@ def sites_left_out(volumes, participants, sites, kind, seed):
 
     Returns
     -------
-    predictions : pandas.DataFrame
-    names : pandas.DataFrame
-        One row per model: ``model``, ``sites`` (`kind`), ``training``.
+    predictions, names : pandas.DataFrame
+        Of three models, and one row for each of these: ``model``, ``sites`` (`kind`), ``training``.
 
     Raises
     ------
@@ -261,12 +258,7 @@ def predict_batches(x, participants, folds, y_mm, seed, workers=1):
 
 
 def signature(tables):
-    """How often left is found and how often it is called where it is not.
-
-    Parameters
-    ----------
-    tables : dict of str to pandas.DataFrame
-        Names and the ``counts`` behind them.
+    """How often left is found and called where it is not, from tables by name (dict of str to ``counts``).
 
     Returns
     -------

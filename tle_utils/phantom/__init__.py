@@ -16,6 +16,6 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "volumes": ["Knobs"],
+        "volumes": ["Knobs", "draw_cohort", "measured_effects"],
     },
 )

@@ -215,6 +215,38 @@ def draw_person(rng, group, knobs):
     return row, _mean_log_volumes(age, female, head_size) + natural + effect, effect
 
 
+def draw_cohort(n_control, n_left, n_right, knobs):
+    """Draw the latent volumes of a cohort: the people whose maps `maps.make_phantom` would make, without the maps.
+
+    Parameters
+    ----------
+    n_control, n_left, n_right : int
+        Participants of each class.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of ``truth.tsv``; ``volume_…`` is the latent volume in ml, where a map adds its rounding.
+
+    Raises
+    ------
+    TLEError
+        When there are no participants.
+    """
+    counts = zip(GROUPS, (n_control, n_left, n_right), strict=True)
+    people = [(group, index) for group, n in counts for index in range(n)]
+    if not people:
+        raise TLEError("n_control, n_left and n_right are all 0: give at least one participant")
+    drawn = [draw_person(participant_streams(knobs.seed, *person)[0], person[0], knobs) for person in people]
+    rows, latent, effect = (list(part) for part in zip(*drawn, strict=True))
+    names = [participant_name(*person) for person in people]
+    parts = [pd.DataFrame({"participant_id": names, "group": [group for group, _ in people]}), pd.DataFrame(rows)]
+    for prefix, values in (("latent_", latent), ("effect_", effect), ("volume_", np.exp(latent))):
+        parts.append(pd.DataFrame(np.asarray(values), columns=prefix + model_regions()[0]["name"]))
+    truth = pd.concat(parts, axis=1)
+    return truth.assign(effect_scale=knobs.effect_scale, sclerosis_fraction=knobs.sclerosis_fraction)
+
+
 def _log_likelihoods(truth):
     """Log-likelihood of each participant's latent volumes in each class, shape (n, 3)."""
     table, near = model_regions()
@@ -274,8 +306,8 @@ def measured_effects(truth):
         One row per side of the disease (``patients``), ``hemisphere`` and ``region``. ``d``: Cohen's d adjusted for
         age, sex, head size and site as ENIGMA does, with its sampling interval ``d_low``, ``d_high``. ``d_paired``:
         the same with every participant's own natural variation, known here, taken out, so that nearly no sampling
-        error is left. ``published_d, published_low, published_high``: ENIGMA and its 95 % interval. ``inside`` and
-        ``paired_inside``: whether that interval holds ``d`` and ``d_paired``.
+        error is left. ``published_d, published_low, published_high``: ENIGMA and its 95 % interval, times the
+        cohort's ``effect_scale``. ``inside`` and ``paired_inside``: whether that interval holds ``d`` and ``d_paired``.
 
     Raises
     ------
@@ -287,6 +319,7 @@ def measured_effects(truth):
     published = published_effects().rename(
         columns={"d": "published_d", "low": "published_low", "high": "published_high"}
     )
+    published[["published_d", "published_low", "published_high"]] *= truth["effect_scale"].iloc[0]
     published["name"] = published["hemisphere"] + "_" + published["region"]
     controls = truth["true_group"] == "control"
     result = []

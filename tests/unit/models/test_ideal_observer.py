@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 from tle_utils.base.errors import TLEError
-from tle_utils.evaluation import model_tests, phantom_targets
+from tle_utils.evaluation import model_tests
 from tle_utils.models import ideal_observer, predictions
 from tle_utils.phantom import volumes
-from tle_utils.phantom.volumes import Knobs
+from tle_utils.phantom.volumes import Knobs, draw_cohort
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def made(tmp_path_factory):
     """Results of notebook 01 as far as the ideal observer reads them, and the truth they hold."""
     folder = tmp_path_factory.mktemp("01_preprocessing")
     (folder / "maps").mkdir()
-    truth = phantom_targets.draw_cohort(20, 20, 20, Knobs(3, effect_scale=3.0, sclerosis_fraction=1.0))
+    truth = draw_cohort(20, 20, 20, Knobs(3, effect_scale=3.0, sclerosis_fraction=1.0))
     truth.assign(image="map.nii.gz").to_csv(folder / "maps" / "truth.tsv", sep="\t", index=False)
     return folder, truth
 
