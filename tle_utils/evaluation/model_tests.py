@@ -273,24 +273,24 @@ def pairwise(predictions, folds, metric="lateralization_accuracy"):
     return table[["model_a", "model_b", "difference", "ci_low", "ci_high", "p", "p_holm", "folds", "n", "reason"]]
 
 
-def gap_closed(predictions, model, baseline, ceiling, seed=0):
-    """How much of the way from a baseline to the ceiling a model goes, in lateralization accuracy.
+def gap_closed(predictions, model, baseline, bound, seed=0):
+    """How much of the way from a baseline to the upper bound a model goes, in lateralization accuracy.
 
     Parameters
     ----------
-    model, baseline, ceiling : str
+    model, baseline, bound : str
         Names in the table; their test rows are used.
 
     Returns
     -------
     dict
-        ``n`` (patients), ``baseline``, ``model``, ``ceiling`` (lateralization accuracies), ``gain`` (model less
-        baseline) with ``gain_low``, ``gain_high``, ``gap`` (ceiling less baseline), ``closed`` (gain over gap) with
+        ``n`` (patients), ``baseline``, ``model``, ``bound`` (lateralization accuracies), ``gain`` (model less
+        baseline) with ``gain_low``, ``gain_high``, ``gap`` (bound less baseline), ``closed`` (gain over gap) with
         ``closed_low``, ``closed_high``: 95 % intervals from a bootstrap of patients, all three models on the same
         ones. ``reason`` says why ``closed`` or its interval is NaN: a gap that may be nothing divides nothing.
     """
     rows, shares = select_rows(predictions, several=True), []
-    for name in (baseline, model, ceiling):
+    for name in (baseline, model, bound):
         part = rows[rows["model"] == name].reset_index(drop=True)
         hit, among = metrics.hits(part, "lateralization_accuracy")
         shares.append(pd.Series(hit[among].astype(float)).groupby(part["participant_id"][among].to_numpy()).mean())
@@ -299,11 +299,11 @@ def gap_closed(predictions, model, baseline, ceiling, seed=0):
     samples = np.concatenate([table.mean(axis=0, keepdims=True), weights @ table / len(table)])
     gain, gap = samples[:, 1] - samples[:, 0], samples[:, 2] - samples[:, 0]
     low, high = percentile_interval(gain[1:])
-    out = {"n": len(table)} | dict(zip(("baseline", "model", "ceiling"), samples[0].tolist(), strict=True))
+    out = {"n": len(table)} | dict(zip(("baseline", "model", "bound"), samples[0].tolist(), strict=True))
     out |= {"gain": float(gain[0]), "gain_low": low, "gain_high": high, "gap": float(gap[0])}
     out |= dict.fromkeys(("closed", "closed_low", "closed_high"), np.nan) | {"reason": ""}
     if gap[0] <= 0:
-        return out | {"reason": "the ceiling is not above the baseline here"}
+        return out | {"reason": "the upper bound is not above the baseline here"}
     out["closed"] = float(gain[0] / gap[0])
     if np.mean(gap[1:] <= 0) > 0.01:
         return out | {"reason": "no interval: with so few patients the gap itself may be nothing"}
