@@ -67,7 +67,7 @@ def test_a_new_cohort_is_read_as_its_block_says(tmp_path, page):
         rows.append(f"sub-{label}\t{diagnosis}\t{side}\t30\tF\tA")
         scan = tmp_path / "data" / f"sub-{label}" / "anat" / f"sub-{label}_T1w.nii.gz"
         scan.parent.mkdir(parents=True)
-        scan.write_bytes(b"scan")
+        scan.write_text(label)
     (tmp_path / "data" / "participants.tsv").write_text("\n".join(rows) + "\n")
     table = load_cohort(load_manifest(tmp_path / "data_manifest.yaml").cohort("my_lab"))
     groups = dict(zip(table["participant_id"], table["group"], strict=True))

@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
@@ -16,7 +17,22 @@ from tle_utils.base.project import FILE_NAME, project_root
 def _as_text(value):
     if isinstance(value, bool):
         raise ValueError('YAML reads this word as true or false; put it in quotes, for example "yes"')
-    return str(value) if isinstance(value, int | float) else value
+    value = str(value) if isinstance(value, int | float) else value
+    return unicodedata.normalize("NFC", value) if isinstance(value, str) else value
+
+
+def _as_list(value):
+    return [value] if isinstance(value, str | int | float) else value
+
+
+def _one_group(value):
+    try:
+        groups = re.compile(value).groups
+    except re.error as error:
+        raise ValueError(f"'{value}' is not a regular expression ({error})") from None
+    if groups != 1:
+        raise ValueError(f"'{value}' has {groups} groups: put brackets around the id, and only there")
+    return value
 
 
 def inside(value):
@@ -30,6 +46,7 @@ def inside(value):
 Text = Annotated[str, BeforeValidator(_as_text)]
 Inside = Annotated[str, AfterValidator(inside)]
 Words = Annotated[list[Text], Field(min_length=1)]
+Chosen = Annotated[Words | None, BeforeValidator(_as_list)]
 
 
 class _Strict(BaseModel, extra="forbid", frozen=True):
@@ -73,6 +90,12 @@ class Columns(_Strict):
     hippocampus_right: Text = "hippocampus_right"
     image: Text = "image"
     mts: Sclerosis | None = None
+
+
+class Ids(_Strict):
+    """How ids stand in paths of scans: `from` is a regular expression whose one group is the id."""
+
+    from_: Annotated[str, AfterValidator(_one_group)] = Field(alias="from")
 
 
 class _Cohort(_Strict):
@@ -121,13 +144,26 @@ class Scans(_Cohort):
     """Scans in a folder and their tables: what the kinds of cohorts that are not made on the spot have in common.
 
     The rows of all in `table` (TSV, CSV or XLSX) are joined, and read as `columns` and `labels` say; `table_from` tells
-    how to get them where they are not part of the dataset. `images` is a glob pattern in the folder, for scans whose
-    names do not tell which session or run to take.
+    how to get them where they are not part of the dataset. `images` is a glob pattern in the folder, and `ids` says how
+    to read ids from paths, where names do not follow the rules of `tle_utils.cohorts.scans`. From `session` to `folder`
+    each names the values that are taken where participants have several scans; an empty text means files without it.
+    `same_scan` allows one scan to stand under two participants.
     """
 
     table: list[Text] = Field(["participants.tsv"], min_length=1)
     table_from: str = ""
     images: Inside | None = None
+    ids: Ids | None = None
+    session: Chosen = None
+    acq: Chosen = None
+    run: Chosen = None
+    ce: Chosen = None
+    rec: Chosen = None
+    space: Chosen = None
+    res: Chosen = None
+    desc: Chosen = None
+    folder: Chosen = None
+    same_scan: Literal["allowed"] | None = None
     columns: Columns = Columns()
     labels: list[LabelRule] = Field(min_length=1)
 

@@ -2,6 +2,8 @@
 
 import os
 import re
+import unicodedata
+from collections import Counter
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from tle_utils.base.errors import TLEError
 from tle_utils.base.project import FILE_NAME
 from tle_utils.cohorts.download import verified_files
 from tle_utils.cohorts.manifest import Local, OpenNeuro, Scans
-from tle_utils.cohorts.scans import key_of, label_of, scans_of
+from tle_utils.cohorts.scans import folded, label_of, scans_of
 from tle_utils.cohorts.tables import MISSING, read_table, some
 
 _SEX = {"f": "F", "female": "F", "woman": "F", "m": "M", "male": "M", "man": "M"}
@@ -56,38 +58,71 @@ def _joined(cohort, notes):
     return table
 
 
-def _unique(table, column, notes):
-    """Rows with an id, each participant once; rows that repeat word for word count as one."""
-    table = table.assign(**{" key": table[column].map(key_of), " label": table[column].map(label_of)})
-    nameless = (table[" key"] == "") | (table[column] == MISSING)
-    if nameless.any():
-        notes.append(f"{some(table.loc[nameless, ' place'])}: no participant id; left out")
-    table = table[~nameless]
-    for _, rows in table[table[" key"].duplicated(keep=False)].groupby(" key", sort=False):
-        what = f"{rows[column].iloc[0]} stands twice ({some(rows[' place'])})"
-        differ = [c for c in rows.columns if not c.startswith(" ") and c != column and rows[c].nunique() > 1]
-        if differ:
+def _left(label, place, reason, lost=True):
+    """One line of who is left out: `lost`, or asked for by the manifest or by a parameter."""
+    return {"participant_id": f"sub-{label}" if label else "", "place": place, "reason": reason, "lost": lost}
+
+
+def _unique(table, column, left):
+    """Rows with an id, each participant once; `left` gets rows without an id, and those that repeat word for word."""
+    labels = []
+    for text, place in zip(table[column], table[" place"], strict=True):
+        try:
+            labels.append("" if text == MISSING or _unreadable(text) else label_of(text))
+        except TLEError as error:
+            raise TLEError(f"{place}: {error}") from None
+    table = table.assign(**{" label": labels})
+    for place in table.loc[table[" label"] == "", " place"]:
+        left.append(_left("", place, "no participant id"))
+    table, alike = table[table[" label"] != ""], {}
+    for label, rows in table.groupby(" label", sort=False):
+        what = f"sub-{label} stands twice ({some(rows[' place'])})"
+        if differ := [c for c in rows.columns if c[0] != " " and c != column and rows[c].nunique() > 1]:
             raise TLEError(f"{what} with different {some(differ)}: keep one row")
-        notes.append(f"{what}, the same; one is kept")
-    return table.drop_duplicates(" key").reset_index(drop=True)
+        for place in rows[" place"].iloc[1:]:
+            left.append(
+                _left(label, place, f"stands twice, word for word; {rows[' place'].iloc[0]} is kept", lost=False)
+            )
+        other, where = alike.setdefault(folded(label), (label, rows[" place"].iloc[0]))
+        if other != label:
+            both = f"the ids {other} ({where}) and {label} ({rows[' place'].iloc[0]})"
+            raise TLEError(f"{both} differ only in how letters are written, and files are named by ids: rename one")
+    return table.drop_duplicates(" label").reset_index(drop=True)
+
+
+def _unreadable(text):
+    """Whether a cell holds a formula without a value, or a value that a spreadsheet could not work out."""
+    return re.match(r"=|#(REF|VALUE|NAME|DIV/0|NUM|NULL|N/A)[!?]?$", text) is not None
+
+
+_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")
 
 
 def _fits(text, patterns):
-    return any(fnmatchcase(text.casefold(), (pattern or MISSING).casefold()) for pattern in patterns)
+    """Whether a cell is one of some values, which may hold ``*`` and ``?``; the number 1.0 is 1, the text 01 is not."""
+    text = unicodedata.normalize("NFC", text).casefold()
+    patterns = [(pattern or MISSING).casefold().replace("[", "[[]") for pattern in patterns]
+    number = float(text) if _NUMBER.fullmatch(text) else None
+    same = (float(pattern) == number for pattern in patterns if number is not None and _NUMBER.fullmatch(pattern))
+    return any(fnmatchcase(text, pattern) for pattern in patterns) or any(same)
 
 
-def _labels(table, rules, notes):
-    """Class and reason of every row; the first rule that fits decides."""
+def _labels(table, rules):
+    """Class, reason and `` lost`` of every row; the first rule that fits decides."""
     columns = list(dict.fromkeys(column for rule in rules for column in rule.when))
     result = []
     for _, row in table.iterrows():
-        fitting = (rule for rule in rules if all(_fits(row[c], values) for c, values in rule.when.items()))
-        rule = next(fitting, None)
-        if rule is None:
-            values = ", ".join(f"{c} = {row[c]}" for c in columns)
-            notes.append(f"{row[' place']}: no label rule fits ({values}); left out")
-        result.append((rule.group, rule.reason) if rule else ("exclude", "no label rule fits"))
-    return pd.DataFrame(result, columns=["group", "reason"], index=table.index, dtype=str)
+        rule = next((rule for rule in rules if all(_fits(row[c], values) for c, values in rule.when.items())), None)
+        odd = [f"{column}: '{row[column][:30]}' has no value" for column in columns if _unreadable(row[column])]
+        if odd:
+            found = "exclude", f"{odd[0]}: open the table, let it be worked out, and save it as CSV or XLSX", True
+        elif rule is None:
+            values = ", ".join(f"{column} = {row[column]}" for column in columns)
+            found = "exclude", f"no label rule fits ({values})", True
+        else:
+            found = rule.group, rule.reason, False
+        result.append(found)
+    return pd.DataFrame(result, columns=["group", "reason", " lost"], index=table.index)
 
 
 def _converted(table, column, convert, missing, notes):
@@ -122,18 +157,16 @@ def _volume(text):
     return value if 0 < value < float("inf") else None
 
 
-def _read(cohort):
-    """All participants of a cohort, excluded ones too, with " place", where the row stands; and what was odd."""
-    name, entry, notes = cohort.name, cohort.entry, []
+def _people(cohort):
+    """All participants of a cohort, each once, with label, class and place; who else is left out; what was odd."""
+    name, entry, notes, left = cohort.name, cohort.entry, [], []
     if not isinstance(entry, Scans):
         raise TLEError(f"cohort '{name}' is of kind {entry.kind}: it is made by notebook 01, there is no table to read")
     if isinstance(entry, Local) and not cohort.folder.is_dir():
         raise TLEError(f"{name}: folder {entry.path} not found: set cohorts.{name}.path in {FILE_NAME}")
-    columns = entry.columns
-    table = _unique(_joined(cohort, notes), columns.participant_id, notes)
-    labels = _labels(table, entry.labels, notes)
-    scans = scans_of(cohort, table, notes)
-    pairs = [scans.get(key, (label, "")) for key, label in zip(table[" key"], table[" label"], strict=True)]
+    columns, joined = entry.columns, _joined(cohort, notes)
+    table = _unique(joined, columns.participant_id, left)
+    assert len(joined) == len(table) + len(left), "rows do not add up"
 
     def numbers(column, convert):
         return pd.array(_converted(table, column, convert, float("nan"), notes), "float64")
@@ -141,10 +174,11 @@ def _read(cohort):
     def sclerosis(text):
         return True if _fits(text, columns.mts.present) else False if _fits(text, columns.mts.absent) else None
 
+    labels = _labels(table, entry.labels)
     mts = _converted(table, columns.mts.column if columns.mts else None, sclerosis, pd.NA, notes)
     frame = pd.DataFrame(
         {
-            "participant_id": [f"sub-{label}" for label, _ in pairs],
+            "participant_id": "sub-" + table[" label"],
             "group": labels["group"],
             "age": numbers(columns.age, _age),
             "sex": _converted(table, columns.sex, lambda text: _SEX.get(text.casefold()), "", notes),
@@ -152,56 +186,82 @@ def _read(cohort):
             "mts": pd.array(mts, "boolean"),
             "hippocampus_left": numbers(columns.hippocampus_left, _volume),
             "hippocampus_right": numbers(columns.hippocampus_right, _volume),
-            "image": [os.path.abspath(path) if path else "" for _, path in pairs],
-            "image_kind": "gm" if entry.kind == "derivatives" else "t1w",
             "reason": labels["reason"],
+            " lost": labels[" lost"],
+            " label": table[" label"],
             " place": table[" place"],
         }
     )
-    return frame, notes
+    if columns.image in table:
+        frame[" image"] = table[columns.image]
+    return frame, left, notes
 
 
-def _said(cohort, frame, notes):
-    """The table without its helper columns; prints what the reader must know, and how many are in each class."""
-    kept, excluded = frame[frame["group"] != "exclude"], frame[frame["group"] == "exclude"]
-    text = ", ".join(f"{n} {group}" for group, n in kept["group"].value_counts().sort_index().items())
-    left = ", ".join(f"{n} {reason}" for reason, n in excluded["reason"].value_counts(sort=False).items())
-    print("\n".join([*notes, f"{cohort.name}: {text or 'nobody'}; left out: {left or 'nobody'}"]))
-    return frame.drop(columns=" place")
+def _with_scans(cohort):
+    """Participants with a class and a scan; everybody else; what was odd."""
+    people, left, notes = _people(cohort)
+    matched = scans_of(cohort, people.assign(**{" wanted": people["group"] != "exclude"}), notes)
+    lost = people[" label"].map(matched.lost).dropna()
+    people.loc[lost.index, "reason"], people.loc[lost.index, ["group", " lost"]] = lost, ["exclude", True]
+    out = people["group"] == "exclude"
+    left += [_left(*row) for row in people.loc[out, [" label", " place", "reason", " lost"]].itertuples(index=False)]
+    left += [_left(*stray) for stray in matched.strays]
+    kept = people[~out].reset_index(drop=True)
+    kept["image"] = [os.path.abspath(matched.scans[label]) for label in kept[" label"]]
+    kept["image_kind"] = "gm" if cohort.entry.kind == "derivatives" else "t1w"
+    assert len(kept) == len(matched.scans), "scans do not add up"
+    return kept, left, notes
+
+
+def _reasons(reasons):
+    """Reasons with how often each was given; what stands in brackets counts as one."""
+    return ", ".join(f"{n} {reason}" for reason, n in Counter(re.sub(r" \(.*", "", r) for r in reasons).items())
+
+
+def _say(cohort, groups, left, notes):
+    """Print what the reader must know, and how many are in each class; each of those that were lost has a line."""
+    counts = ", ".join(f"{n} {group}" for group, n in groups.value_counts().sort_index().items())
+    lines = [f"{one['place']}: {one['participant_id'] or 'nobody'}: {one['reason']}" for one in left if one["lost"]]
+    out = _reasons(one["reason"] for one in left)
+    print("\n".join([*notes, *lines, f"{cohort.name}: {counts or 'nobody'}; left out: {out or 'nobody'}"]))
+
+
+def _plain(frame):
+    return frame.drop(columns=[column for column in frame if column.startswith(" ")])
 
 
 def load_cohort(cohort):
     """Participants of a cohort that have a class and a scan.
 
-    Prints a line for everything odd (with file and row) and the counts of each class and of those left out.
+    Prints which scans are whose (the first few), a line for everybody who is lost and for everything odd (with file
+    and row), and the counts of each class and of those left out.
 
     Returns
     -------
     pandas.DataFrame
-        One row per participant: ``participant_id`` (``sub-…``), ``group`` (control, left, right), ``age`` (years),
-        ``sex`` (F, M or empty), ``site``, ``mts`` (nullable boolean), ``hippocampus_left`` and
-        ``hippocampus_right`` (as the table has them; may be missing), ``image`` (absolute path), ``image_kind``
-        (t1w or gm). ``attrs["excluded"]`` lists the others with the reason.
+        One row per participant: ``participant_id`` (``sub-`` and the label, see `tle_utils.cohorts.scans`), ``group``
+        (control, left, right), ``age`` (years), ``sex`` (F, M or empty), ``site``, ``mts`` (nullable boolean),
+        ``hippocampus_left`` and ``hippocampus_right`` (as the table has them; may be missing), ``image`` (absolute
+        path), ``image_kind`` (t1w or gm). ``attrs["left_out"]`` lists everybody else (dict): ``participant_id`` (empty
+        where there is none), ``place`` (row or file), ``reason``, and ``lost`` (bool), which is False where the
+        manifest asked for it.
 
     Raises
     ------
     TLEError
         The cohort has no tables, a table is missing or not readable, a column is missing, a participant stands in two
-        different rows, or nobody is left.
+        different rows, nobody is left, or `scans.scans_of` cannot tell which scan is meant.
     """
-    frame, notes = _read(cohort)
-    no_scan = (frame["image"] == "") & (frame["group"] != "exclude")
-    if no_scan.any():
-        notes.append(f"{cohort.name}: rows without a scan, left out: {some(frame.loc[no_scan, ' place'])}")
-        frame.loc[no_scan, ["group", "reason"]] = ["exclude", "no scan"]
-    excluded = frame["group"] == "exclude"
-    if excluded.all():
+    kept, left, notes = _with_scans(cohort)
+    if kept.empty:
         fetch, check = f"run python -m tle_utils fetch {cohort.name}", f"check cohorts.{cohort.name} in {FILE_NAME}"
         remedy = fetch if isinstance(cohort.entry, OpenNeuro) else check
-        why = some(sorted(set(frame["reason"])))
-        raise TLEError(f"{cohort.name}: nobody is left of {len(frame)} rows ({why}): {remedy}")
-    kept = _said(cohort, frame, notes)[~excluded].drop(columns="reason").reset_index(drop=True)
-    kept.attrs["excluded"] = frame.loc[excluded, ["participant_id", "reason"]].to_dict("records")
+        why = _reasons(one["reason"] for one in left)
+        hint = notes[-1].removeprefix(cohort.name) if notes and " ids have no scan " in notes[-1] else f": {remedy}"
+        raise TLEError(f"{cohort.name}: nobody is left of {len(left)} rows and scans ({why}){hint}")
+    _say(cohort, kept["group"], left, notes)
+    kept = _plain(kept.drop(columns="reason"))
+    kept.attrs["left_out"] = left
     return kept
 
 
@@ -211,14 +271,20 @@ def load_table_only(cohort):
     Returns
     -------
     pandas.DataFrame
-        As `load_cohort`, but with the rows that the label rules exclude (``group`` is ``exclude``), with a column
-        ``reason``, and with an empty ``image`` where there is none.
+        As `load_cohort`, but without ``image`` and ``image_kind``, with the rows that the label rules exclude
+        (``group`` is ``exclude``) and with a column ``reason``.
     """
-    return _said(cohort, *_read(cohort))
+    people, left, notes = _people(cohort)
+    out = people[people["group"] == "exclude"]
+    left += [_left(*row) for row in out[[" label", " place", "reason", " lost"]].itertuples(index=False)]
+    _say(cohort, people.drop(index=out.index)["group"], left, notes)
+    return _plain(people)
 
 
 def data_files(cohort):
     """Local files that a run of a cohort reads: tables and scans; none for a phantom, those of the base for planted.
+
+    Scans that may not be read are not among them: notebook 01 names who is lost.
 
     Returns
     -------
@@ -228,9 +294,8 @@ def data_files(cohort):
         return data_files(cohort.base)
     if not isinstance(cohort.entry, Scans):
         return []
-    frame, _ = _read(cohort)
-    used = frame.loc[(frame["group"] != "exclude") & (frame["image"] != ""), "image"]
-    return [_table_path(cohort, text) for text in cohort.entry.table] + [Path(image) for image in used]
+    kept, _, _ = _with_scans(cohort)
+    return [_table_path(cohort, text) for text in cohort.entry.table] + [Path(image) for image in kept["image"]]
 
 
 def load_participants(folder, groups=None):

@@ -31,9 +31,11 @@ class Prepared(NamedTuple):
     overlays : list of tuple
         ``(label, T1w, grey matter)`` of every participant with a T1w, for the contact sheet.
     flagged : pandas.DataFrame
-        One row per participant with a flag or an error: what became of it, and the reason.
+        One row per participant with a flag, an error or no usable scan: what became of it, and the reason; those whom
+        the manifest or `limit` left out are counted by reason.
     failed : pandas.DataFrame
-        Participants that were left out, and why.
+        Everybody who was left out: ``participant_id`` (empty where there is none), ``error``, ``flags``, and ``lost``:
+        ``no`` where the manifest or `limit` asked for it.
     """
 
     quality: pd.DataFrame
@@ -44,8 +46,27 @@ class Prepared(NamedTuple):
 
 
 def _first(table, limit):
-    """At most `limit` participants of each class, in the order of the table; 0 keeps all."""
-    return table.groupby("group", sort=False).head(limit).reset_index(drop=True) if limit else table
+    """At most `limit` participants of each class, in the order of the table; 0 keeps all. `attrs` get the rest."""
+    if not limit:
+        return table
+    kept = table.groupby("group", sort=False).head(limit)
+    over = table.drop(index=kept.index)
+    reason = f"over the limit of {limit} participants per class"
+    left = [{"participant_id": p, "place": "", "reason": reason, "lost": False} for p in over["participant_id"]]
+    kept = kept.reset_index(drop=True)
+    kept.attrs["left_out"] = table.attrs.get("left_out", []) + left
+    return kept
+
+
+def _left_before(table):
+    """Who was left out before preprocessing, in the columns of ``failed.tsv``."""
+    columns = ["participant_id", "error", "flags", "lost", "reason"]
+    rows = []
+    for one in table.attrs.get("left_out", []):
+        error = f"{one['participant_id'] or one['place']}: {one['reason']}"
+        where = f" ({one['place']})" if one["participant_id"] and one["place"] else ""
+        rows.append([one["participant_id"], error + where, "", "yes" if one["lost"] else "no", one["reason"]])
+    return pd.DataFrame(rows, columns=columns, dtype=str)
 
 
 def _phantom(entry, folder, limit, seed, workers, knobs):
@@ -125,6 +146,8 @@ def prepare_maps(cohort, folder, *, limit, modulate, fwhm_mm, seed, workers, **k
     """
     folder = Path(folder)
     table = _scans(cohort, folder, limit, seed, workers, knobs)
+    before, n = _left_before(table), len(table)
+    table.attrs = {}
     unplanted = table[table["error"] != ""] if "error" in table else table[:0].assign(error="")
     table = table.drop(index=unplanted.index).drop(columns="error", errors="ignore")
     if table.empty:
@@ -145,10 +168,12 @@ def prepare_maps(cohort, folder, *, limit, modulate, fwhm_mm, seed, workers, **k
         subjects = quality.drop(columns=["map", "flags", "error"]).set_index("participant_id").round(3)
         done = table.drop(columns=volumes).merge(quality, on="participant_id")
     kept = done[done["passed"]].reset_index(drop=True)
-    failed = pd.concat([unplanted.assign(flags=""), done[~done["passed"]]])[["participant_id", "error", "flags"]]
+    failed = pd.concat([unplanted.assign(flags=""), done[~done["passed"]]])
+    assert n == len(kept) + len(failed), "participants do not add up"
+    failed = pd.concat([before, failed.assign(lost="yes")])[["participant_id", "error", "flags", "lost"]]
     if kept.empty:
         why = failed["error"] + failed["flags"]
-        raise TLEError(f"{cohort.name}: no participant passed preprocessing: {why.iloc[0]}")
+        raise TLEError(f"{cohort.name}: no participant passed preprocessing: {why.iloc[len(before)]}")
     write_table(folder / "failed.tsv", failed)
     kept = kept.reindex(columns=[*COLUMNS, "map"]).assign(map=[f"maps/{name}" for name in kept["map"]])
     write_table(folder / "participants.tsv", kept, digits=6)
@@ -157,17 +182,20 @@ def prepare_maps(cohort, folder, *, limit, modulate, fwhm_mm, seed, workers, **k
         merits,
         subjects,
         _overlays(folder, made),
-        _flagged(pd.concat([unplanted.assign(flags="", passed=False), done])),
+        _flagged(pd.concat([unplanted.assign(flags="", passed=False), done]), before),
         failed.reset_index(drop=True),
     )
 
 
-def _flagged(done):
-    """Participants with a flag or an error, and what became of them."""
+def _flagged(done, before):
+    """Participants with a flag or an error, and what became of them; those left out as asked for, counted by reason."""
     found = done[(done["flags"] != "") | (done["error"] != "")]
+    lost, asked = before[before["lost"] == "yes"], before.loc[before["lost"] == "no", "reason"].value_counts(sort=False)
+    rows = [(name, "left out", error) for name, error in zip(lost["participant_id"], lost["error"], strict=True)]
     became = np.where(found["passed"], "kept, look at it", "left out")
-    table = {"participant_id": found["participant_id"], "became": became, "reason": found["error"] + found["flags"]}
-    return pd.DataFrame(table).set_index("participant_id")
+    rows += zip(found["participant_id"], became, found["error"] + found["flags"], strict=True)
+    rows += [(f"{n} participants", "left out, as asked for", reason) for reason, n in asked.items()]
+    return pd.DataFrame(rows, columns=["participant_id", "became", "reason"]).set_index("participant_id")
 
 
 def _overlays(folder, made):
