@@ -75,17 +75,17 @@ def _unique(table, column, left):
     for place in table.loc[table[" label"] == "", " place"]:
         left.append(_left("", place, "no participant id"))
     table, alike = table[table[" label"] != ""], {}
-    for label, rows in table.groupby(" label", sort=False):
-        what = f"sub-{label} stands twice ({some(rows[' place'])})"
+    for label, rows in table[table[" label"].duplicated(keep=False)].groupby(" label", sort=False):
+        places = rows[" place"].tolist()
         if differ := [c for c in rows.columns if c[0] != " " and c != column and rows[c].nunique() > 1]:
-            raise TLEError(f"{what} with different {some(differ)}: keep one row")
-        for place in rows[" place"].iloc[1:]:
-            left.append(
-                _left(label, place, f"stands twice, word for word; {rows[' place'].iloc[0]} is kept", lost=False)
-            )
-        other, where = alike.setdefault(folded(label), (label, rows[" place"].iloc[0]))
+            what = f"sub-{label} stands twice ({some(places)}) with different {some(differ)}"
+            raise TLEError(f"{what}: keep one row")
+        reason = f"stands twice, word for word; {places[0]} is kept"
+        left += [_left(label, place, reason, lost=False) for place in places[1:]]
+    for label, place in zip(table[" label"], table[" place"], strict=True):
+        other, where = alike.setdefault(folded(label), (label, place))
         if other != label:
-            both = f"the ids {other} ({where}) and {label} ({rows[' place'].iloc[0]})"
+            both = f"the ids {other} ({where}) and {label} ({place})"
             raise TLEError(f"{both} differ only in how letters are written, and files are named by ids: rename one")
     return table.drop_duplicates(" label").reset_index(drop=True)
 

@@ -144,7 +144,7 @@ def _scan(cohort, path, place, fault=""):
     for key in ("ses",) if rule else ("sub", "ses"):
         for value in (part[4:] for part in folders if part.startswith(f"{key}-")):
             if said.setdefault(key, value) != value and stem.startswith("sub-"):
-                raise TLEError(f"{place}: {key}-{said[key]} lies in the folder {key}-{value}: rename one of them")
+                raise TLEError(f"{place}: {key}-{said[key]} lies in the folder {key}-{value}: rename one, or write ids")
     if rule and not stem.startswith("sub-"):
         pairs = (part.split("-", 1) for part in stem.split("_") if "-" in part)
         said |= {key: value for key, value in pairs if key in FIELDS.values()}
