@@ -6,8 +6,8 @@ Nothing here knows a cohort or a class. Throughout this door:
   left and right are the participant's own.
 - ``affine``: voxel to world, shape (4, 4); ``matrix``: world of the template to world of the scan, shape (4, 4).
 - ``y_mm``: MNI y coordinates of coronal slices; ``fwhm_mm``: full width at half maximum of a Gaussian, 0 for none.
-- ``paths``: grey-matter maps; ``stack``: slices of participants, (n, rows, columns, slices), in the layout of
-  `slices.load_slices`; ``groups``: class of each participant.
+- ``paths``: grey-matter maps on the template grid, axes in any order; ``groups``: class of each participant.
+- ``stack``: slices of participants, (n, rows, columns, slices), in the layout of `slices.load_slices`.
 - ``workers``: processes side by side; no result depends on it.
 """
 

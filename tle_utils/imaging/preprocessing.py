@@ -96,9 +96,9 @@ def _map_quality(grey):
     }
 
 
-def _judge(qc, names):
+def _judge(qc, judged):
     flags = []
-    for name in names:
+    for name in judged:
         low, high, meaning = LIMITS[name]
         if not low <= qc[name] <= high:
             flags.append(flag(name, f"{meaning} is {qc[name]:.2f}, outside {low:g} to {high:g}", name not in REVIEW))

@@ -9,12 +9,7 @@ from tle_utils.imaging import atlas, images
 
 
 def read_regional_volumes(paths, workers=1):
-    """Grey matter of every atlas region.
-
-    Parameters
-    ----------
-    paths : sequence of path-like
-        Modulated grey-matter maps on the template grid, any axis orientation.
+    """Grey matter of every atlas region, measured on modulated maps.
 
     Returns
     -------

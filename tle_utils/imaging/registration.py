@@ -198,16 +198,9 @@ def affine_alignment(volume, affine, start, extracted):
 def deform(volume, affine, matrix, mm, *, masked, iterations=None, symmetric=False):
     """Diffeomorphic registration with Greedy (local correlation), starting at an affine one (`matrix`).
 
-    Parameters
-    ----------
-    mm : {1, 2, 4}
-        Voxel size of the finest level.
-    masked : bool
-        Compare only inside the template's brain (for a whole head).
-    iterations : str, optional
-        Iterations per level, coarse to fine, for example ``"40x10"``, for a rough and smooth warp.
-    symmetric : bool
-        Register the mirror image too and average both, so that a mirrored scan gives the mirrored result.
+    The finest level has voxels of `mm`: 1, 2 or 4. `masked` compares only inside the template's brain (for a whole
+    head); `iterations` per level, coarse to fine, for example ``"40x10"``, give a rough and smooth warp; `symmetric`
+    registers the mirror image too and averages both, so that a mirrored scan gives the mirrored result.
     """
     template, mask, grid = reference(mm)
     images, metric = {"fixed": to_sitk(template, grid)}, "NCC 2x2x2"

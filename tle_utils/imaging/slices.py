@@ -42,17 +42,8 @@ def _window(y_mm):
 def load_slices(paths, y_mm, fwhm_mm=0.0):
     """Read coronal slices of grey-matter maps, scaled to 0…1 within each participant.
 
-    The scaling is the minimum and maximum over the participant's own slices
-    (published settings of Kaestner, Rao et al. 2023), so nothing is fitted across participants.
-
-    Parameters
-    ----------
-    paths : sequence of path-like
-        Maps on the template grid, any axis orientation.
-    y_mm : sequence of int
-        MNI y coordinates of the slices.
-    fwhm_mm : float
-        Smooth the maps by a Gaussian of this FWHM first; 0 takes them as they are.
+    The maps are smoothed first, then scaled by the minimum and maximum over the participant's own slices (published
+    settings of Kaestner, Rao et al. 2023), so nothing is fitted across participants.
 
     Returns
     -------

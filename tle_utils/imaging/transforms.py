@@ -46,8 +46,13 @@ class Warp:
 
     @classmethod
     def of(cls, shift, affine):
-        """The warp with a shift, and the inverse found for it."""
-        return cls(shift, _invert(shift, affine[0, 0]), affine)
+        """The warp with a shift, and the inverse found for it by fixed-point iteration on its own grid."""
+        grid, inverse = np.indices(shift.shape[:3], dtype=np.float32), np.zeros_like(shift)
+        for _ in range(12):
+            where = grid + np.moveaxis(inverse, -1, 0) / affine[0, 0]
+            moved = [ndimage.map_coordinates(shift[..., i], where, order=1, mode="nearest") for i in range(3)]
+            inverse = -np.stack(moved, axis=-1)
+        return cls(shift, inverse, affine)
 
     def transform(self, back=False):
         """As a transform of SimpleITK, forward or back."""
@@ -96,24 +101,9 @@ class Alignment:
 def _resample(volume, affine, shape, target, steps):
     """Sample `volume` at the voxels of a grid; `steps` are transforms, the last one is applied first."""
     work = sitk.ResampleImageFilter()
-    work.SetSize([int(n) for n in shape])
-    work.SetOutputSpacing(nib.affines.voxel_sizes(target).tolist())
-    work.SetOutputOrigin((FLIP[:3, :3] @ target[:3, 3]).tolist())
-    work.SetOutputDirection((FLIP[:3, :3] @ (target[:3, :3] / nib.affines.voxel_sizes(target))).ravel().tolist())
+    work.SetReferenceImage(to_sitk(np.empty(shape, np.uint8), target))
     if steps:
         work.SetTransform(sitk.CompositeTransform(steps))
     work.SetInterpolator(sitk.sitkLinear)
     work.SetNumberOfThreads(1)
     return sitk.GetArrayFromImage(work.Execute(to_sitk(volume.astype(np.float32), affine))).T
-
-
-def _invert(warp, mm, steps=12):
-    """Inverse of a displacement field by fixed-point iteration on its own grid."""
-    grid = np.indices(warp.shape[:3], dtype=np.float32)
-    inverse = np.zeros_like(warp)
-    for _ in range(steps):
-        where = grid + np.moveaxis(inverse, -1, 0) / mm
-        inverse = -np.stack(
-            [ndimage.map_coordinates(warp[..., i], where, order=1, mode="nearest") for i in range(3)], axis=-1
-        )
-    return inverse

@@ -120,7 +120,7 @@ def render(drawn, knobs):
         Modulated grey matter at the voxels of the brain, float32. Before the effects of site and batch its regional
         sums are the latent volumes.
     """
-    _, _, grey, inside, voxels, memberships, unmix = _space()
+    box, brain, grey, inside, voxels, memberships, unmix = _space()
     moved = np.stack([_field(part, SHIFT_MM) for part in drawn["shift"]])
     moved *= SHIFT_SD_MM
     moved += voxels
@@ -143,14 +143,8 @@ def render(drawn, knobs):
         field = rng.standard_normal() / 2 + _field(_coefficients(rng, SITE_MM)[0], SITE_MM)
         value *= np.exp(np.float32(knobs.site_effect) * field)
     if drawn["row"]["batch"]:
-        value *= _batch_factor(knobs.seed)
+        value *= batch_factor(knobs.seed)[box][brain]
     return value
-
-
-def _batch_factor(seed):
-    """What the second batch multiplies grey matter with, at the voxels of the brain."""
-    rng = np.random.default_rng([seed, len(GROUPS) + 1])
-    return np.exp(np.float32(BATCH_SD) * _field(_coefficients(rng, SITE_MM)[0], SITE_MM))
 
 
 def batch_factor(seed):
@@ -161,7 +155,8 @@ def batch_factor(seed):
     numpy.ndarray
         float32, shape (197, 233, 189), 1 outside the brain.
     """
-    return in_space(_batch_factor(seed), outside=1)
+    rng = np.random.default_rng([seed, len(GROUPS) + 1])
+    return in_space(np.exp(np.float32(BATCH_SD) * _field(_coefficients(rng, SITE_MM)[0], SITE_MM)), outside=1)
 
 
 def in_space(values, outside=0):

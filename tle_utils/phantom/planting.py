@@ -69,26 +69,10 @@ def plant_atrophy(data, affine, side, effect, hippocampus=None):
     the cerebrospinal fluid beside it takes the room, and the neighbours move but keep their volume (see
     `tle_utils.phantom.atrophy`).
 
-    Parameters
-    ----------
-    data, affine : numpy.ndarray
-        Grey-matter map in MNI space, or with `hippocampus` a T1w in native space; any grid and orientation.
-    side : {"left", "right"}
-        Judged by world coordinates.
-    effect : float
-        Share of the hippocampal grey matter to lose, above 0 and below 1.
-    hippocampus : numpy.ndarray, optional
-        Mask or probability of that side's hippocampus at the voxels of a T1w.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32, shape of `data`.
-
-    Raises
-    ------
-    TLEError
-        When a parameter is out of range, the image is not what it should be, or the mask lies on the other side.
+    `data` and `affine` are a grey-matter map in MNI space, or a T1w in native space with `hippocampus`, the mask or
+    probability of that side's hippocampus at its voxels; the side is judged by world coordinates.
+    Returned is an array of the same shape. A TLEError names a parameter out of range, an image that does not fit, or a
+    mask on the other side.
     """
     if side not in ("left", "right"):
         raise TLEError(f"side={side!r}: give 'left' or 'right'")
