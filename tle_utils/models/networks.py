@@ -32,6 +32,14 @@ with _native_log_off():
     from keras import layers
 
     keras.distribution.list_devices()
+if keras.backend.backend() != "tensorflow":
+    raise TLEError(f"keras was loaded with {keras.backend.backend()} before tle_utils: import tle_utils first")
+keras.config.set_floatx("float32")  # where it was loaded with the user's settings
+keras.config.set_dtype_policy("float32")
+keras.config.set_epsilon(1e-7)
+keras.config.set_image_data_format("channels_last")
+keras.config.set_max_epochs(None)
+keras.config.set_max_steps_per_epoch(None)
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
