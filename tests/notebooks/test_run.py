@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -11,6 +12,8 @@ import pytest
 
 from tle_utils.__main__ import main
 from tle_utils.base.errors import TLEError
+from tle_utils.book import run as runner
+from tle_utils.book.build import run_card
 from tle_utils.book.chain import chain
 
 PARAMETERS = 'profile: str = "demo"\ncohort: str = "phantom"\nseed: int = 0\nworkers: int = 2\n'
@@ -102,12 +105,145 @@ def test_data_edited_while_a_notebook_runs_make_it_out_of_date(project, capsys):
     (project / "maps").mkdir()
     (project / "maps" / "participants.tsv").write_text("participant_id\tside\nsub-01\tL\nsub-02\tn/a\n")
     for name in ("sub-01", "sub-02"):
-        (project / "maps" / f"mwp1{name}.nii").write_bytes(b"map")
+        (project / "maps" / f"mwp1{name}.nii").write_bytes(name.encode())
     edit = "\nfrom pathlib import Path\nPath('maps/mwp1sub-01.nii').write_bytes(b'newer')"
     write_notebook(project, "01_preprocessing", "", f'(p.result_dir / "maps.txt").write_text("5"){edit}')
     assert main(["run", "--cohort", "mine"]) == 0
     assert main(["status", "--cohort", "mine"]) == 0
     assert "maps/mwp1sub-01.nii changed" in capsys.readouterr().out
+
+
+def only_first(project):
+    for name in ("02_replication", "03_deep", "04_other"):
+        (project / "notebooks" / f"{name}.ipynb").unlink()
+
+
+GIVEN = """
+from pathlib import Path
+from tle_utils.base import TLEError
+if not Path(image).exists():
+    raise TLEError(f"{image}: no such file")
+text = Path(image, "w.txt" if Path(image).is_dir() else "").read_text()
+(p.result_dir / "card.txt").write_text(text)"""
+
+
+@pytest.mark.chain
+@pytest.mark.parametrize("inside", ["", "w.txt"])
+def test_a_given_file_or_folder_counts_by_its_content(project, capsys, inside):
+    """The card of the last person is never the next one's: same name, same size, same time of change."""
+    only_first(project)
+    write_notebook(project, "07_card", 'image: str = ""', GIVEN, files=["image"])
+    given, card = project / "one person.nii", project / "runs" / "demo-phantom" / "07_card" / "card.txt"
+    given.mkdir() if inside else None
+    file, command = given / inside, ["run", "--set", f"07_card.image='{given.name}'"]
+
+    def person(text):
+        file.write_text(text)
+        os.utime(file, (1e9, 1e9))
+
+    for text, state in (("left", "done"), ("left", "up to date"), ("next", "done"), ("next", "up to date")):
+        person(text)
+        assert main(command) == 0
+        assert states(capsys)["07"] == state and card.read_text() == text
+    (given / "another.txt").write_text("") if inside else given.rename(project / "away.nii")
+    assert main(["status", *command[1:]]) == 0
+    assert f"{given.name} {'changed' if inside else 'is gone'}" in capsys.readouterr().out
+    file.unlink(missing_ok=True)
+    (given / "another.txt").unlink(missing_ok=True)
+    given.rmdir() if inside else None
+    for _ in range(2):
+        assert main(command) == 2
+        assert f"07_card, cell 3 (from pathlib import Path): {given.name}: no such file" in capsys.readouterr().err
+        assert not [
+            path for path in card.parents[1].rglob("*") if path.stem in ("card", "outputs") and "07" in str(path)
+        ]
+        assert not (card.parents[1] / "notebooks" / "07_card.ipynb").exists()
+
+
+@pytest.mark.chain
+def test_nothing_of_a_former_person_stays_where_the_notebook_cannot_run(project, capsys):
+    only_first(project)
+    write_notebook(project, "07_card", 'image: str = ""', GIVEN, files=["image"])
+    (project / "a.nii").write_text("left")
+    assert main(["run", "--set", "07_card.image=a.nii"]) == 0
+    results = project / "runs" / "demo-phantom" / "07_card"
+    inside = results / "given.nii"
+    inside.write_text("mine")
+    replace_in(project / "notebooks" / "01_preprocessing.ipynb", "(p.result_dir", "1 / 0\\n(p.result_dir")
+    assert main(["run", "--set", f"07_card.image={inside}"]) == 1
+    assert "07_card: not run" in capsys.readouterr().out
+    assert [path.name for path in results.iterdir()] == ["given.nii"], "what the user gives is not ours to remove"
+
+
+@pytest.mark.chain
+def test_a_data_file_without_permission_ends_no_run_and_counts_when_it_can_be_read(project, capsys, monkeypatch):
+    only_first(project)
+    scan = project / "scan.nii"
+    scan.write_text("x")
+    monkeypatch.setattr(runner.Run, "data", [str(scan), str(project / "dangling.nii")])
+    read, opened = open, []
+
+    def refuse(path, *arguments, **more):
+        if str(path) == str(scan) and opened:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path, *arguments, **more)
+
+    monkeypatch.setattr("builtins.open", refuse)
+    opened.append("no")
+    for state in ("done", "up to date"):
+        assert main(["run"]) == 0
+        assert states(capsys)["01"] == state
+    opened.clear()
+    scan.chmod(0o640)
+    assert main(["run"]) == 0
+    assert states(capsys)["01"] == "done"
+
+
+@pytest.mark.chain
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL])
+def test_a_disk_without_locks_is_a_line_and_the_run_goes_on(project, capsys, monkeypatch, number):
+    only_first(project)
+
+    def flock(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(runner.fcntl, "flock", flock)
+    assert main(["run"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("tle_utils: runs/demo-phantom cannot be locked (") and "no second run" in line
+
+
+def test_a_folder_of_runs_that_cannot_be_written_is_one_line(project, capsys):
+    (project / "runs").write_text("")
+    assert main(["run"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("tle_utils: runs/demo-phantom: cannot be written (")
+
+
+@pytest.mark.chain
+def test_everybody_who_was_lost_has_a_line_and_stands_on_the_run_card(project, capsys):
+    rows = [
+        "participant_id\terror\tflags\tlost",
+        "sub-a\tsub-a: no scan (people.tsv row 3)\t\tyes",
+        "sub-b\t\tcut off\tyes",
+        "sub-c\tsub-c: excluded\t\tno",
+        "\tpeople.tsv row 9: no participant id\t\tyes",
+    ]
+    only_first(project)
+    failed = f'(p.result_dir / "failed.tsv").write_text({chr(10).join(rows)!r})'
+    write_notebook(project, "01_preprocessing", "", failed)
+    for _ in range(2):
+        assert main(["run"]) == 3
+        assert capsys.readouterr().err.splitlines() == [
+            "tle_utils: sub-a: no scan (people.tsv row 3)",
+            "tle_utils: sub-b: cut off",
+            "tle_utils: people.tsv row 9: no participant id",
+            "tle_utils: left out: 3; the others went on",
+        ]
+    card = json.loads((project / "runs" / "demo-phantom" / "run.json").read_text())
+    assert [one["participant_id"] for one in card["left_out"]] == ["sub-a", "sub-b", ""]
+    page = run_card(card)
+    assert "| ` participants left out ` | ` 3 ` |" in page and "| ` sub-b ` | ` cut off ` |" in page
 
 
 @pytest.mark.chain

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import os
 from pathlib import Path
 
 from tle_utils.base.errors import TLEError
@@ -23,6 +24,27 @@ def sha256(path):
     """Checksum of a file's bytes (str)."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_of(path):
+    """Checksum of a file's bytes, or of a folder's files by name and content; else why it cannot be read (str)."""
+    path = Path(path)
+    try:
+        if not path.is_dir():
+            return sha256(path)
+        found = [file for file in sorted(path.rglob("*")) if file.is_file()]
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return digest({file.relative_to(path).as_posix(): content_of(file) for file in found})
+
+
+def stamp_of(path):
+    """What changes with every change of a file (list of int): where it is the same, the content is; None: not known."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return None if os.path.isdir(path) else [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
 def digest(content):

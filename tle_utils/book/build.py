@@ -33,16 +33,19 @@ def run_card(card):
     def table(header, rows):
         return markdown_table(header, [[literal(cell) for cell in row] for row in rows])
 
-    facts = {key: value for key, value in card.items() if not isinstance(value, dict)}
+    facts = {key: value for key, value in card.items() if not isinstance(value, dict | list)}
     facts |= {key: f"{facts[key]:.2f} GB" for key in ("memory", "disk") if key in facts}
     facts |= {f"data {key}": value for key, value in card["data"].items()}
     notebooks, columns = card["notebooks"].items(), ("state", "seconds", "finished", "outputs_sha256")
     values = [(name, key, json.dumps(value)) for name, one in notebooks for key, value in one["parameters"].items()]
+    left_out = card.get("left_out", [])
+    facts["participants left out"] = len(left_out)
     parts = [
         "# Run card",
         "How the results on these pages were made, from {download}`run.json`.",
         "## Run",
         table(["", ""], [(key.replace("_", " "), value) for key, value in facts.items()]),
+        *(["## Left out", table(["participant", "reason"], map(dict.values, left_out))] if left_out else []),
         "## Notebooks",
         table(["notebook", *columns], [(name, *(one[column] for column in columns)) for name, one in notebooks]),
         "## Parameters",
@@ -68,15 +71,18 @@ def _without_progress(notebook):
 def stage(profile, cohort):
     """Put the source of the book together in ``_build/source`` (pathlib.Path).
 
-    `TLEError` where a chapter has no page and no executed notebook, or its notebook failed; nothing is staged then.
+    `TLEError` where a chapter has no page and no executed notebook, its notebook failed, or its results are no longer
+    those that it left; nothing is staged then.
     """
     root, run = project_root(), Run(profile, cohort)
     command = f"run python -m tle_utils run --profile {profile} --cohort {cohort}"
     book, source, chapters = root / "book", root / "_build" / "source", {}
     for name in _pages(book / "_toc.yml", run.steps):
         if name in run.steps:
-            if not run.record(name) or not run.executed(name).exists():
+            if not (run.record(name) and run.executed(name).exists() and run.outputs(name).exists()):
                 raise TLEError(f"chapter {name} has no executed notebook ({run.reasons(name)[0]}): {command}")
+            if changed := run.changed_outputs(name):
+                raise TLEError(f"chapter {name} tells of other results ({changed[0]}): {command}")
             chapters[name] = run.executed(name)
         elif name != RUN_CARD and not any((book / f"{name}{end}").exists() for end in (".md", ".ipynb", ".rst")):
             remedy = "write it or take the line out"

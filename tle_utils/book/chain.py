@@ -11,7 +11,7 @@ FIRST = "01_preprocessing"
 
 
 class Step:
-    """One notebook of the chain; `needs`, `makes` and `beside` stand under ``tle`` in the notebook's metadata.
+    """One notebook of the chain; `needs`, `makes`, `beside` and `files` stand under ``tle`` in its metadata.
 
     Attributes
     ----------
@@ -24,6 +24,8 @@ class Step:
     beside : dict of str to str
         Parameters that name another cohort, whose maps of the same profile it reads, and the cohort that is meant where
         they name none.
+    files : list of str
+        Parameters that name a file or a folder, whose content is what its result is made from.
     modules : list of str
         Modules of the package that it imports, directly or through others.
     content : dict
@@ -36,6 +38,7 @@ class Step:
         said = notebook["metadata"].get("tle", {})
         self.needs = said.get("needs", [FIRST] if FIRST in earlier else [])
         self.makes, self.beside = said.get("makes", []), said.get("beside", {})
+        self.files = said.get("files", [])
         for name in self.needs:
             if name not in earlier:
                 raise TLEError(f"{path.name}: needs '{name}', which does not come before it; {closest(name, earlier)}")
@@ -62,11 +65,16 @@ def chain():
 
 
 def left_out(folders):
-    """Participants that notebooks left out, a line (str) with the reason each, by ``failed.tsv`` of their results."""
-    lines = []
+    """Participants that were lost, by ``failed.tsv`` of notebooks' results: dicts of ``participant_id`` and ``reason``.
+
+    Those whom the manifest or a parameter leaves out (``lost`` is ``no``) are not among them.
+    """
+    found = []
     for path in (folder / "failed.tsv" for folder in folders):
         if path.exists():
             with open(path, encoding="utf-8", newline="") as file:
-                rows = csv.DictReader(file, delimiter="\t")
-                lines += [row["error"] or f"{row['participant_id']}: {row['flags']}" for row in rows]
-    return lines
+                for row in csv.DictReader(file, delimiter="\t"):
+                    name, reason = row["participant_id"], row["error"] or row["flags"]
+                    if row.get("lost") != "no":
+                        found.append({"participant_id": name, "reason": reason.removeprefix(f"{name}: ")})
+    return found

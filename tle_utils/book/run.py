@@ -15,13 +15,13 @@ import sys
 import time
 from pathlib import Path
 
-from doit.dependency import DatabaseException, Dependency, JsonDB
+from doit.dependency import DatabaseException, Dependency, FileChangedChecker, JsonDB
 from doit.task import Task
 
 from tle_utils.base import parallel, provenance
 from tle_utils.base.errors import TLEError
 from tle_utils.base.files import write_json, write_text
-from tle_utils.base.fingerprints import digest, sha256
+from tle_utils.base.fingerprints import content_of, digest, sha256, stamp_of
 from tle_utils.base.project import project_root, run_folder
 from tle_utils.book.chain import FIRST, chain, left_out
 from tle_utils.book.parameters import resolve
@@ -29,7 +29,6 @@ from tle_utils.cohorts.manifest import load_manifest
 
 CHANGES = {
     "missing_target": "is gone",
-    "missing_file_dep": "is missing",
     "changed_file_dep": "changed",
     "added_file_dep": "is new",
     "removed_file_dep": "is no longer read",
@@ -40,6 +39,20 @@ CHANGES = {
 class _AtomicJson(JsonDB):
     def dump(self):
         write_text(self.name, self.codec.encode(self._db))
+
+
+class _Content(FileChangedChecker):
+    """What counts of a file or folder is its content; what is missing or may not be read counts as just that."""
+
+    def info(self, file_path):
+        return None
+
+    def check_modified(self, file_path, file_stat, state):
+        stamp, content = state
+        return (stamp is None or stamp_of(file_path) != stamp) and content_of(file_path) != content
+
+    def get_state(self, dep, current_state):
+        return stamp_of(dep), content_of(dep)
 
 
 def _entries(cohort):
@@ -57,7 +70,8 @@ class Run:
         self.parameters = resolve([step.path for step in self.steps.values()], profile, cohort, settings, workers)
         self.folder = run_folder(profile, cohort)
         lock = self.root / "requirements.lock"
-        self.environment = {"python": platform.python_version(), lock.name: sha256(lock) if lock.exists() else None}
+        self.environment = {lock.name: sha256(lock) if lock.exists() else None}
+        self.environment |= {f"version of {name}": version for name, version in provenance.versions().items()}
         self.entries = _entries(self.cohort)
         self.open_state()
 
@@ -65,9 +79,9 @@ class Run:
         """Read the record of earlier runs (again)."""
         path = self.folder / ".state.json"
         try:
-            self.state = Dependency(_AtomicJson, os.fspath(path))
-        except DatabaseException:
-            raise TLEError(f"{self.relative(path)} is damaged: remove it and run again") from None
+            self.state = Dependency(_AtomicJson, os.fspath(path), _Content)
+        except (DatabaseException, OSError):
+            raise TLEError(f"{self.relative(path)} is damaged or may not be read: remove it and run again") from None
 
     @functools.cached_property
     def data(self):
@@ -114,8 +128,14 @@ class Run:
             inputs[f"maps of cohort {cohort}"] = sha256(maps) if maps.exists() else None
         return inputs if step.needs else inputs | self.entries
 
+    def given(self, name):
+        """Files and folders (list of pathlib.Path, may not exist) that parameters of a notebook name."""
+        values = [self.parameters[name].get(key) for key in self.steps[name].files]
+        return [self.root / value for value in values if value]
+
     def _task(self, name):
-        files = [os.fspath(self.outputs(need)) for need in self.steps[name].needs] or self.data
+        read = [self.outputs(need) for need in self.steps[name].needs] or self.data
+        files = [os.fspath(path) for path in [*read, *self.given(name)]]
         targets = [os.fspath(self.executed(name)), os.fspath(self.outputs(name))]
         return Task(name, None, file_dep=files, targets=targets, uptodate=[True])
 
@@ -125,21 +145,25 @@ class Run:
         if not record:
             if self.failed(name).exists():
                 return ["failed in its last run"]
-            return ["did not finish in its last run" if self.executed(name).exists() else "never run"]
+            return ["did not finish in its last run" if (self.folder / name).exists() else "never run"]
         now, then = json.loads(json.dumps(self._inputs(name))), record["inputs"]
         found = [f"{key} changed" for key in sorted({*now, *then}) if now.get(key) != then.get(key)]
         status = self.state.get_status(self._task(name), {}, get_log=True)
+        if "checker_changed" in status.reasons:
+            found.append("how files are compared changed")
         for kind, word in CHANGES.items():
-            found += [f"{self.relative(path)} {word}" for path in status.reasons.get(kind, [])]
-        return found or self._changed_outputs(name, record["stamps"])
+            for path in status.reasons.get(kind, []):
+                found.append(f"{self.relative(path)} {word if os.path.exists(path) else 'is gone'}")
+        return found or self.changed_outputs(name)
 
-    def _changed_outputs(self, name, stamps):
-        found = []
+    def changed_outputs(self, name):
+        """Which results of a notebook are not what it left (list of str)."""
+        found, stamps = [], self.record(name)["stamps"]
         for entry in json.loads(self.outputs(name).read_text(encoding="utf-8"))["files"]:
             path = self.folder / name / entry["path"]
             if not path.exists():
                 found.append(f"{self.relative(path)} is gone")
-            elif _stamp(path) != stamps.get(entry["path"]) and sha256(path) != entry["sha256"]:
+            elif stamp_of(path) != stamps.get(entry["path"]) and content_of(path) != entry["sha256"]:
                 found.append(f"{self.relative(path)} changed")
         return found
 
@@ -158,7 +182,7 @@ class Run:
         # What it reads as it is now: what is edited while it runs is newer than its result.
         inputs = self._inputs(name)
         self.state.save_success(task)
-        self.failed(name).unlink(missing_ok=True)
+        self.remove_results(name)
         (self.folder / name).mkdir(parents=True, exist_ok=True)
         following = next((later.modules for other, later in self.steps.items() if other > name), None)
         try:
@@ -175,12 +199,21 @@ class Run:
         write_text(self.executed(name), nbformat.writes(notebook))
         values = {
             "inputs": inputs,
-            "stamps": {entry["path"]: _stamp(self.folder / name / entry["path"]) for entry in files},
+            "stamps": {entry["path"]: stamp_of(self.folder / name / entry["path"]) for entry in files},
             "seconds": round(time.monotonic() - start, 1),
             "finished": _now(),
         }
         self.state.backend.set(name, "_values_:", values)
         self.state.backend.dump()
+
+    def remove_results(self, name):
+        """What an earlier run left is no longer the result; of what was made from a given file nothing stays at all."""
+        old, given = [self.executed(name), self.failed(name)], [path.resolve() for path in self.given(name)]
+        if self.steps[name].files:
+            made = [self.folder / name / entry["path"] for entry in self._results(name)]
+            old += [path for path in made if not {path.resolve(), *path.resolve().parents} & {*given}]
+        for path in [*old, self.outputs(name)]:
+            path.unlink(missing_ok=True)
 
     def _results(self, name):
         """Files that a notebook left, with size and checksum; not what it keeps for its next run."""
@@ -193,11 +226,15 @@ class Run:
                 found.append({"path": "/".join(parts), "size": path.stat().st_size, "sha256": sha256(path)})
         return found
 
+    def left_out(self):
+        """Who was lost, see `chain.left_out`; of notebooks that ended well."""
+        return left_out(self.folder / name for name in self.steps if self.record(name))
+
     def _data_checksum(self):
         """One checksum over names and content of the cohort's data files, as the first notebook read them."""
         first = next(iter(self.steps))
         states = {self.relative(path): self.state.backend.get(first, path) for path in self.data}
-        return digest({name: state[2] for name, state in states.items() if state})
+        return digest({name: state[1] for name, state in states.items() if state})
 
     def write_card(self, started, ended):
         """Write ``run.json``; `ended` is notebook → state of this run."""
@@ -221,16 +258,12 @@ class Run:
             "versions": provenance.versions(),
             "data": {"files": len(self.data), "sha256": self._data_checksum()},
             "participants": len(people.read_text(encoding="utf-8").splitlines()) - 1 if people.exists() else None,
+            "left_out": self.left_out(),
             "memory": max(provenance.largest_process(), before.get("memory", 0.0)),
             "disk": sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file()) / 1e9,
             "notebooks": notebooks,
         }
         write_json(path, card)
-
-
-def _stamp(path):
-    stat = path.stat()
-    return [stat.st_size, stat.st_mtime_ns]
 
 
 def _now():
@@ -239,12 +272,18 @@ def _now():
 
 @contextlib.contextmanager
 def _lock(folder, shown):
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / ".lock", "w")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise TLEError(f"{shown}: cannot be written ({error.strerror}): change its permissions or its disk") from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise TLEError(f"{shown} is in use by another run: wait for it or stop it") from None
+        except OSError as error:  # some network disks
+            _complain(f"{shown} cannot be locked ({error.strerror}): start no second run in it")
         yield
 
 
@@ -290,22 +329,24 @@ def run_chain(profile, cohort, settings=(), workers=None, scheduler=None):
         finally:
             if "kernels" in vars(run):
                 run.kernels.close()
+    lost = run.left_out()
+    for one in lost:
+        _complain(": ".join(filter(None, one.values())))
+    if lost:
+        _complain(f"left out: {len(lost)}; the others went on")
     if kinds:
         counts = {state: list(states.values()).count(state) for state in ("failed", "not run")}
         _complain(f"{counts['failed']} failed, {counts['not run']} not run of {len(states)}")
         return min(kinds)
-    lines = left_out(run.folder / name for name in run.steps)
-    if lines:
-        lines.append(f"{len(lines)} participants failed and were left out; the others went on")
-    for line in lines:
-        _complain(line)
-    return 3 if lines else 0
+    return 3 if lost else 0
 
 
 def _run_step(run, name, label, states, kinds):
     """Run one notebook if it is out of date; returns its state and adds the exit status of a failure to `kinds`."""
     missing = [need for need in run.steps[name].needs if states[need] in ("failed", "not run")]
     if missing:
+        if run.steps[name].files:
+            run.remove_results(name)
         print(f"{label}: not run, it needs {missing[0]}", flush=True)
         return "not run"
     if not run.reasons(name):

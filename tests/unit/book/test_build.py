@@ -9,6 +9,8 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 from mdit_py_plugins.substitution import substitution_plugin
 
 from tle_utils.__main__ import main
+from tle_utils.base.errors import TLEError
+from tle_utils.base.fingerprints import sha256
 from tle_utils.book.build import run_card, stage
 from tle_utils.book.run import Run
 
@@ -61,7 +63,7 @@ def test_a_page_that_is_not_there_is_named(project, capsys):
 
 def test_stage_takes_pages_the_run_card_and_notebooks_without_their_progress(project):
     run = Run("demo", "phantom")
-    run.state.backend.set("01_preprocessing", "_values_:", {"inputs": {}})
+    run.state.backend.set("01_preprocessing", "_values_:", {"inputs": {}, "stamps": {}})
     run.state.backend.dump()
     lines = [
         "scans: 1/2, 9.0 s each, ends 10:00:00\n",
@@ -71,6 +73,11 @@ def test_stage_takes_pages_the_run_card_and_notebooks_without_their_progress(pro
     outputs = [nbformat.v4.new_output("stream", text=text) for text in ("".join(lines), lines[0])]
     executed = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("prepare()", outputs=outputs)])
     nbformat.write(executed, run.executed("01_preprocessing"))
+    result = run.outputs("01_preprocessing").with_name("card.html")
+    result.parent.mkdir()
+    result.write_text("one person")
+    listed = {"path": result.name, "sha256": sha256(result)}
+    run.outputs("01_preprocessing").write_text(json.dumps({"files": [listed]}))
     (run.folder / "run.json").write_text(json.dumps(CARD))
     source = stage("demo", "phantom")
     assert sorted(path.name for path in source.iterdir()) == [
@@ -82,6 +89,10 @@ def test_stage_takes_pages_the_run_card_and_notebooks_without_their_progress(pro
     ]
     cell = nbformat.read(source / "01_preprocessing.ipynb", 4).cells[0]
     assert [output.text for output in cell.outputs] == ["".join(lines[1:])]
+
+    result.write_text("another one")
+    with pytest.raises(TLEError, match=r"01_preprocessing tells of other results \(runs.*card.html changed\): run "):
+        stage("demo", "phantom")
 
 
 def test_run_card_shows_every_value_letter_by_letter():
