@@ -113,14 +113,23 @@ def _validate(model, values, where):
         message = f"{where}: parameter '{name}' is {given!r}; {first['msg'][0].lower()}{first['msg'][1:]}"
         if first["type"] == "float_type" and isinstance(given, str):
             message += " (YAML reads 1e-4 as text: write 1.0e-4)"
+        if first["type"] == "list_type" and isinstance(given, str):
+            message += f" (papermill's -p hands on text: write -y '{{{name}: {given}}}')"
         raise TLEError(message) from None
 
 
 def _injected(namespace):
-    """Names that papermill assigned: its cell starts with '# Parameters' and has no annotations."""
+    """Names that papermill assigned: its cell starts with '# Parameters'.
+
+    papermill writes no annotations: where one stands, ``-y`` was given a key such as 'seed:1' without a value.
+    """
     cells = [source for source in namespace.get("In", []) if source.startswith("# Parameters")]
-    assignments = [line for line in ast.parse(cells[-1]).body if isinstance(line, ast.Assign)] if cells else []
-    return [target.id for line in assignments for target in line.targets]
+    lines = ast.parse(cells[-1]).body if cells else []
+    for line in lines:
+        if isinstance(line, ast.AnnAssign):
+            name, value = ast.unparse(line.target), ast.unparse(line.annotation)
+            raise TLEError(f"-y '{{{name}:{value}}}': YAML wants a blank after the colon: -y '{{{name}: {value}}}'")
+    return [target.id for line in lines if isinstance(line, ast.Assign) for target in line.targets]
 
 
 def check(notebook, namespace):
@@ -145,9 +154,9 @@ def check(notebook, namespace):
         A parameter has the wrong type or is out of range, papermill injected one that does not exist, or there is no
         such profile or cohort; nothing is written then.
     """
-    annotations = namespace.get("__annotations__", {})
+    annotations, injected = namespace.get("__annotations__", {}), _injected(namespace)
     model = _model(notebook, {name: (kind, ...) for name, kind in annotations.items()})
-    names = dict.fromkeys([*annotations, *_injected(namespace)])
+    names = dict.fromkeys([*annotations, *injected])
     values = _validate(model, {name: namespace[name] for name in names if name in namespace}, notebook)
     parameters = types.SimpleNamespace(**values, notebook=notebook)
     _profile_path(parameters.profile)
@@ -162,6 +171,8 @@ def _profile_path(profile):
     known = {path.stem: path for path in sorted((project_root() / "notebooks" / "parameters").glob("*.yaml"))}
     if profile not in known:
         raise TLEError(f"no profile '{profile}' in notebooks/parameters/; known: {', '.join(known) or 'none'}")
+    if "-" in profile:
+        raise TLEError(f"profile '{profile}': name its file without '-', which parts profile and cohort in runs/")
     return known[profile]
 
 

@@ -184,6 +184,16 @@ def test_unknown_profile_and_cohort_list_the_known_ones(project):
         (("n_splitz", "3"), "02_replication: no parameter 'n_splitz'; did you mean 'n_splits'?"),
         (("profile", "../x"), "no profile '../x' in notebooks/parameters/; known: demo"),
         (("cohort", "../../x"), "unknown cohort '../../x': data_manifest.yaml has phantom, small"),
+        (("profile", "/etc/x"), "no profile '/etc/x' in notebooks/parameters/; known: demo"),
+        (("cohort", ""), "unknown cohort '': data_manifest.yaml has phantom, small"),
+        (
+            ("slices", "[60,120]"),
+            "02_replication: parameter 'slices' is '[60,120]'; input should be a valid list "
+            "(papermill's -p hands on text: write -y '{slices: [60,120]}')",
+        ),
+        (("-y", "{n_splits:3}"), "-y '{n_splits:3}': YAML wants a blank after the colon: -y '{n_splits: 3}'"),
+        (("-y", "{n_splits: 3, learning_rate:0.1}"), "-y '{learning_rate:0.1}': YAML wants a blank after the colon: "),
+        (("-y", "{n_folds:3}"), "-y '{n_folds:3}': YAML wants a blank after the colon: -y '{n_folds: 3}'"),
     ],
 )
 def test_plain_papermill_stops_in_one_line_and_writes_no_result(project, given, message):
@@ -193,9 +203,18 @@ def test_plain_papermill_stops_in_one_line_and_writes_no_result(project, given, 
         'from tle_utils.book import check\np = check("02_replication", globals())',
     )
     before = set(project.parent.rglob("*"))
-    command = [sys.executable, "-m", "papermill", str(path), "out.ipynb", "--no-progress-bar", "-p", *given]
+    command = [sys.executable, "-m", "papermill", str(path), "out.ipynb", "--no-progress-bar"]
+    command += given if given[0] == "-y" else ["-p", *given]
     assert subprocess.run(command, capture_output=True, check=False).returncode != 0
     assert set(project.parent.rglob("*")) - before == {project / "out.ipynb"}
     outputs = [cell.get("outputs", []) for cell in json.loads((project / "out.ipynb").read_text())["cells"]]
     (error,) = [output for cell in outputs for output in cell if output["output_type"] == "error"]
-    assert error["traceback"] == [f"Stopped: {message}"]
+    (line,) = error["traceback"]
+    assert line.startswith(f"Stopped: {message}") and "\n" not in line
+
+
+def test_a_profile_and_a_cohort_have_a_folder_of_their_own(project):
+    """runs/a-b-c would be that of profile a on cohort b-c and of profile a-b on cohort c."""
+    (project / "notebooks" / "parameters" / "quick-look.yaml").write_text("")
+    with pytest.raises(TLEError, match="profile 'quick-look': name its file without '-'"):
+        resolve([], "quick-look", "small")
