@@ -1,11 +1,14 @@
 PROFILE ?= demo
 COHORT ?= phantom
 WORKERS ?= 2
-PYTHON ?= $(shell command -v python3.12 >/dev/null 2>&1 && python3.12 -c '' 2>/dev/null && echo python3.12 || echo python3.11)
+# The first Python of a fitting version, also where only "python3" is called so.
+FITS := 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))'
+PYTHON ?= $(firstword $(foreach name,python3.12 python3.11 python3 python,$(shell $(name) -c $(FITS) 2>/dev/null && echo $(name))))
+WANTED := Python 3.11 or 3.12 is needed: apt install python3.12, or brew install python@3.12, or make PYTHON=/path/to/python3.12
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: book test lint lab benchmark lock clean
+.PHONY: book test nightly lint lab benchmark lock clean
 
 # Exit status 3: all done, but some participants were left out and named.
 book: $(VENV)/installed
@@ -16,6 +19,10 @@ test: $(VENV)/installed
 	sh tests/browser.sh
 	$(BIN)/python -m pytest tests/unit -n 2 --dist loadscope --durations 10
 	$(BIN)/python -m pytest --ignore tests/unit -n 2 --dist loadscope --no-loadscope-reorder --durations 20
+
+# Properties that the usual tests try on some hundred examples, on thousands.
+nightly: $(VENV)/installed
+	$(BIN)/python -m pytest tests/unit -m nightly -n 2
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -37,6 +44,7 @@ lock:
 		--extra test pyproject.toml --output-file requirements.lock
 
 $(VENV)/installed: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" && $(PYTHON) -c $(FITS) 2>/dev/null || { echo "$(WANTED)" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
