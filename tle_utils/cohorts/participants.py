@@ -80,7 +80,7 @@ def _unique(table, column, left):
         if differ := [c for c in rows.columns if c[0] != " " and c != column and rows[c].nunique() > 1]:
             what = f"sub-{label} stands twice ({some(places)}) with different {some(differ)}"
             raise TLEError(f"{what}: keep one row")
-        reason = f"stands twice, word for word; {places[0]} is kept"
+        reason = f"stands twice, word for word ({places[0]} is kept)"
         left += [_left(label, place, reason, lost=False) for place in places[1:]]
     for label, place in zip(table[" label"], table[" place"], strict=True):
         other, where = alike.setdefault(folded(label), (label, place))

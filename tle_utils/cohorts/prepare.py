@@ -163,7 +163,8 @@ def prepare_maps(cohort, folder, *, limit, modulate, fwhm_mm, seed, workers, **k
         quality = preprocessing.preprocess_cohort(table, folder / "maps", options, workers)
         volumes = ["hippocampus_left", "hippocampus_right"]
         quality = quality.rename(columns={f"{name}_ml": name for name in volumes})
-        merits = quality.select_dtypes("number").describe().T[["min", "50%", "max"]]
+        numbers = quality.select_dtypes("number").assign(**{"": 0.0})  # at least one column, for describe
+        merits = numbers.describe().T[["min", "50%", "max"]].drop(index="")
         merits = merits.rename(columns={"50%": "median"}).rename_axis("figure of merit").round(3)
         subjects = quality.drop(columns=["map", "flags", "error"]).set_index("participant_id").round(3)
         done = table.drop(columns=volumes).merge(quality, on="participant_id")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tle_utils.base.errors import TLEError
 from tle_utils.cohorts.download import fetch
 from tle_utils.cohorts.manifest import load_manifest
-from tle_utils.cohorts.participants import _age, data_files, load_cohort, load_table_only
+from tle_utils.cohorts.participants import _age, _fits, data_files, load_cohort, load_table_only
 from tle_utils.cohorts.tables import read_table
 from unit.cohorts.lab import LABELS, TABLE, Lab
 
@@ -89,7 +89,7 @@ def test_the_same_row_twice_counts_once_and_two_different_rows_are_refused(lab, 
     assert len(table) == 3
     (again,) = table.attrs["left_out"]
     assert again["place"] == "participants.tsv row 5" and not again["lost"]  # the person is in the cohort
-    assert again["reason"] == "stands twice, word for word; participants.tsv row 2 is kept"
+    assert again["reason"] == "stands twice, word for word (participants.tsv row 2 is kept)"
     message = lab.table(GOOD + "sub-01\tR\t30\tF\n").refused()
     place = "(participants.tsv row 2, participants.tsv row 5)"
     assert message == f"sub-01 stands twice {place} with different side: keep one row"
@@ -264,6 +264,115 @@ def test_excel_numbers_dates_and_sheets(tmp_path):
         assert table.to_dict("list") == {"ID": ["1", "2"], "age": ["30", "n/a"], "volume": ["2.25", "2,5"]}
         assert table.index.tolist() == [2, 4]
         assert notes == [f"{name}: has 2 sheets; 'Sheet' is read"]
+
+
+def sheet(folder, rows, change=lambda book: None):
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    change(book)
+    book.save(folder / "people.xlsx")
+    notes = []
+    return read_table(folder / "people.xlsx", notes), notes
+
+
+ROWS = [["participant_id", "side"], [1, "L"], [2, "R"], [3, "none"]]
+
+
+def test_a_formula_without_value_loses_its_row_by_name(lab):
+    rows = [["participant_id", "side", "age"], ["01", '=IF(C2<32,"L","R")', 31], ["02", "R", "=C2+1"], ["=A2", "L", 3]]
+    sheet(lab.data, [*rows, ["04", "#REF!", 1], ["05", "#N/A!", 1]])
+    lab.t1w("01", "02", "04", "05").entry["table"] = "people.xlsx"
+    lab.entry["labels"] = [*LABELS, {"group": "exclude", "when": {"side": ["*"]}, "reason": "other"}]
+    table = lab.load()
+    assert table["participant_id"].tolist() == ["sub-02"]
+    lost = {one["participant_id"]: one["reason"] for one in table.attrs["left_out"] if one["lost"]}
+    assert set(lost) == {"sub-01", "sub-04", "sub-05", ""} and lost[""] == "no participant id"
+    assert lost["sub-01"].startswith('side: \'=IF(C2<32,"L","R")\' has no value: open the table')
+
+
+def test_merged_cells_and_two_sheets_of_one_kind_stop(tmp_path):
+    with pytest.raises(TLEError, match="people.xlsx: row 2: the cells B2:B4 are merged: split them and fill each"):
+        sheet(tmp_path, ROWS, lambda book: book.active.merge_cells("B2:B4"))
+
+    def again(book):
+        other = book.create_sheet("old")
+        for row in ROWS:
+            other.append(row)
+
+    with pytest.raises(TLEError, match="the sheets 'Sheet' and 'old' both have tables of the same columns"):
+        sheet(tmp_path, ROWS, again)
+
+
+def test_words_of_another_sheet_and_hidden_rows_are_said(tmp_path):
+    def change(book):
+        for row in (["variable", "what"], ["side", "of the lesion"]):
+            book.create_sheet("dictionary").append(row)
+        book.active.row_dimensions[3].hidden = True
+
+    table, notes = sheet(tmp_path, ROWS, change)
+    assert (
+        len(table) == 3
+        and "'Sheet' is read" in notes[0]
+        and notes[1].endswith("hidden rows and columns are read too: 3")
+    )
+
+
+def test_a_hidden_sheet_is_not_the_table(tmp_path):
+    def change(book):
+        other = book.create_sheet("old", 0)
+        for row in ROWS[:2]:
+            other.append(row)
+        other.sheet_state = "hidden"
+
+    assert len(sheet(tmp_path, ROWS, change)[0]) == 3
+
+
+def test_zeros_that_a_format_shows_are_read(tmp_path):
+    def change(book):
+        book.active["A2"].number_format = "00000"
+
+    assert sheet(tmp_path, ROWS, change)[0]["participant_id"].tolist() == ["00001", "2", "3"]
+
+
+def test_the_first_line_may_say_the_separator(tmp_path):
+    for first in ("sep=;", '"sep=;"', "SEP=;"):
+        table = read_table(written(tmp_path, f"{first}\r\nid;a,b\r\n1;x,y\r\n".encode()))
+        assert table.to_dict("list") == {"id": ["1"], "a,b": ["x,y"]} and table.index.tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    "comments", [('"aura', 'negative"'), ('"', '"'), ('"petit mal" once', "ok"), ('"good EEG', "x")]
+)
+def test_a_quotation_mark_is_a_letter_between_tabs(lab, comments):
+    rows = [("participant_id", "side", "comment"), ("sub-01", "L", comments[0]), ("sub-02", "R", comments[1])]
+    lab.table("\n".join("\t".join(row) for row in rows)).t1w("01", "02")
+    assert lab.load()["group"].tolist() == ["left", "right"]
+    lab.table("\n".join(",".join(row) for row in rows))
+    assert "participants.tsv: row 2: " in lab.refused()
+
+
+def test_a_cell_of_several_lines_is_read(tmp_path):
+    table = read_table(written(tmp_path, b'id,side,note\n1,L,"first\nsecond, third"\n2,R,x\n'))
+    assert table["side"].tolist() == ["L", "R"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "value", "fits"),
+    [
+        ("1.0", "1", True),
+        ("1", "1.0", True),
+        ("01", "1", False),
+        ("1", "01", False),
+        ("1.00", "1", True),
+        ("-0", "0", True),
+    ]
+    + [("[L]", "[L]", True), ("L", "[L]", False), ("Präop", "Pra\u0308op", True), ("l", "L", True), ("10", "1", False)],
+)
+def test_values_of_rules(cell, value, fits):
+    entry = load_manifest(REPOSITORY / "data_manifest.yaml").cohorts["unam"].labels[0]
+    rule = type(entry).model_validate({"group": "left", "when": {"a": [value]}})
+    assert _fits(cell, rule.when["a"]) == fits
 
 
 CELL = st.text(st.characters(codec="utf-8", exclude_characters="\x00\ufeff", exclude_categories=["Cs"]), max_size=8)

@@ -8,6 +8,7 @@ from tle_utils.base.errors import TLEError
 from tle_utils.cohorts import participants, prepare
 from tle_utils.cohorts.manifest import load_manifest
 from tle_utils.imaging import slices
+from unit.cohorts.lab import Lab
 
 OPTIONS = {"limit": 2, "modulate": True, "fwhm_mm": 0.0, "seed": 0, "workers": 1}
 OPTIONS |= {"sclerosis_fraction": 1.0, "effect_scale": 2.0}
@@ -100,3 +101,45 @@ def test_planted_sides_depend_on_the_seed_only(monkeypatch, tmp_path):
 
 def plant_nothing(person, folder, effect):
     return person["image"], ""
+
+
+def test_everybody_who_is_left_out_stands_in_failed_tsv(phantom, tmp_path):
+    lab, people = Lab(tmp_path), phantom[2]
+    lab.entry |= {"kind": "derivatives", "images": "**/*probseg.nii.gz"}
+    maps = lab.data / "maps"
+    maps.mkdir()
+    for name, path in zip(people["participant_id"], people["map"], strict=True):
+        (maps / f"{name}_space-MNI152_label-GM_probseg.nii.gz").symlink_to(path)
+    sides = ["none", "none", "L", "both", "?", "R"]
+    rows = [f"{name}\t{side}\n" for name, side in zip(people["participant_id"], sides, strict=True)]
+    broken, gone = people["participant_id"][5], people["participant_id"][2]
+    (maps / f"{broken}_space-MNI152_label-GM_probseg.nii.gz").unlink()
+    lab.scans(
+        f"maps/{broken}_space-MNI152_label-GM_probseg.nii.gz", "maps/sub-stray_space-MNI152_label-GM_probseg.nii.gz"
+    )
+    lab.table("participant_id\tside\n" + "".join(rows) + "sub-none\tL\n\tL\n" + rows[2])
+    made = prepare.prepare_maps(lab.cohort(), tmp_path / "run", limit=1, modulate=True, fwhm_mm=0.0, seed=0, workers=1)
+    failed = pd.read_csv(tmp_path / "run/failed.tsv", sep="\t", keep_default_na=False)
+    assert list(failed) == ["participant_id", "error", "flags", "lost"]
+    said = {name: (lost, error) for name, error, _, lost in failed.itertuples(index=False)}
+    names = people["participant_id"].tolist()
+    assert {name: lost for name, (lost, _) in said.items()} == {
+        **{names[0]: "yes", names[1]: "no", names[2]: "no", names[3]: "no", names[4]: "yes", names[5]: "yes"},
+        **{"": "yes", "sub-none": "yes", "sub-stray": "yes"},
+    }
+    assert said[names[4]][1] == f"{names[4]}: no label rule fits (side = ?) (participants.tsv row 6)"
+    assert said[""][1] == "participants.tsv row 9: no participant id"
+    assert "limit of 1" in said[names[1]][1] and "word for word" in said[gone][1]
+    kept = pd.read_csv(tmp_path / "run/participants.tsv", sep="\t")["participant_id"].tolist()
+    assert kept == [names[2]]
+    assert said[names[0]][1] == ""  # grey matter out of limits: a flag
+    assert len(kept) + len(failed) == len(rows) + 3 + 1  # rows of the table, and the stray scan
+    became = made.flagged["became"].value_counts().to_dict()
+    assert became["left out"] == 6 and made.flagged.index[-1].endswith("participants")
+
+
+def test_nobody_preprocessed_is_said_with_the_reason(lab, tmp_path):
+    lab.entry["kind"] = "derivatives"
+    lab.table("participant_id\tside\nsub-1\tL\nsub-2\tL\n").scans("mri/mwp1sub-1.nii")
+    with pytest.raises(TLEError, match="no participant passed preprocessing: sub-1: mwp1sub-1.nii"):
+        prepare.prepare_maps(lab.cohort(), tmp_path / "run", limit=0, modulate=True, fwhm_mm=0.0, seed=0, workers=1)
