@@ -47,9 +47,11 @@ def planted_scan(image, image_kind, side, effect, folder):
     TLEError
         As `plant_atrophy`; or the scan cannot be read, or the copy not be written.
     """
-    target = Path(folder) / f"{Path(image).name.split('.')[0]}.nii.gz"
+    suffix = next((suffix for suffix in images.SUFFIXES if Path(image).name.endswith(suffix)), "")
+    target = Path(folder) / f"{Path(image).name.removesuffix(suffix)}.nii.gz"
     data, affine, _ = images.read_image(image)
-    key = digest([code_version(__name__, "picsl-greedy", "SimpleITK", "scipy"), sha256(image), side, effect])
+    code = code_version(__name__, "picsl-greedy", "SimpleITK", "scipy", "nilearn", "abagen")
+    key = digest([code, sha256(image), image_kind, side, effect])
     if images.kept_values(target, key) is None:
         hippocampus = None
         if image_kind == "t1w":

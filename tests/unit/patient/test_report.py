@@ -106,6 +106,7 @@ def test_page_is_whole_and_needs_nothing_else(model, table, tmp_path):
     checked = Checked(page)
     assert checked.open == [] and checked.alts == ["What speaks for it"]
     assert all(reference.startswith("data:") for reference in checked.references)
+    assert "f" * 64 in page, "the card names the checksum of its scan"
     assert "http" not in page and "@import" not in page and "url(" not in page
     assert 'lang="en"' in page and "prefers-color-scheme:dark" in page and "color-scheme:light dark" in page
     assert page.index("For research only") < page.index("Probabilities")

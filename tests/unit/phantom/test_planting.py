@@ -152,9 +152,22 @@ def test_planted_scan_is_kept_and_made_anew_for_another_base_effect_or_code(base
     for other in ({"base": bases[1]}, {"base": bases[0], "effect": 0.5}, {"base": bases[0], "side": "right"}):
         assert planted(**other)[1] != first[1]
         assert planted(bases[0])[1] == first[1]
+    bases[1].replace(bases[0])
+    assert planted(bases[0]) != first, "another person's scan under the same name"
     stamp = planted(bases[0])[0]
     monkeypatch.setattr(planting, "code_version", lambda *names: "changed")
     assert planted(bases[0])[0] != stamp
+
+
+def test_planted_scans_of_names_with_points_and_of_another_kind_are_told_apart(bases, tmp_path, monkeypatch):
+    names = [bases[0].rename(bases[0].with_name("mwp1b.1.nii")), bases[1].rename(bases[1].with_name("mwp1b.2.nii"))]
+    made = [planting.planted_scan(name, "gm", "left", 0.3, tmp_path / "sub-01") for name in names]
+    assert [Path(path).name for path in made] == ["mwp1b.1.nii.gz", "mwp1b.2.nii.gz"]
+    kept, asked = planting.images.kept_values, []
+    monkeypatch.setattr(planting.images, "kept_values", lambda path, key: asked.append(key) or kept(made[0], asked[0]))
+    for kind in ("gm", "t1w"):
+        planting.planted_scan(names[0], kind, "left", 0.3, tmp_path / "sub-01")
+    assert asked[0] != asked[1], "a map that is read as a T1w loses its hippocampus in another way"
 
 
 def test_damaged_planted_scan_is_made_again(bases, tmp_path):
