@@ -213,6 +213,18 @@ def test_a_disk_without_locks_is_a_line_and_the_run_goes_on(project, capsys, mon
     assert line.startswith("tle_utils: runs/demo-phantom cannot be locked (") and "no second run" in line
 
 
+@pytest.mark.chain
+def test_a_result_that_is_not_ours_is_one_line(project, capsys, monkeypatch):
+    def refuse(run, name):
+        raise PermissionError(13, "Permission denied", str(run.executed(name)))
+
+    only_first(project)
+    monkeypatch.setattr(runner.Run, "remove_results", refuse)
+    assert main(["run"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("tle_utils: runs/demo-phantom/notebooks/01_preprocessing.ipynb: no permission: ")
+
+
 def test_a_folder_of_runs_that_cannot_be_written_is_one_line(project, capsys):
     (project / "runs").write_text("")
     assert main(["run"]) == 2

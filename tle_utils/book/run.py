@@ -66,7 +66,7 @@ class Run:
 
     def __init__(self, profile, cohort, settings=(), workers=None):
         self.profile, self.cohort, self.root = profile, load_manifest().cohort(cohort), project_root()
-        self.steps = chain()
+        self.steps, self.notes = chain(), []  # notes: which scan is whose, and what is odd in the cohort's table
         self.parameters = resolve([step.path for step in self.steps.values()], profile, cohort, settings, workers)
         self.folder = run_folder(profile, cohort)
         lock = self.root / "requirements.lock"
@@ -90,7 +90,7 @@ class Run:
             return []
         from tle_utils.cohorts.participants import data_files
 
-        return [os.fspath(path) for path in data_files(self.cohort)]
+        return [os.fspath(path) for path in data_files(self.cohort, self.notes)]
 
     @functools.cached_property
     def kernels(self):
@@ -312,7 +312,7 @@ def run_chain(profile, cohort, settings=(), workers=None, scheduler=None):
         parallel.connect(scheduler).close()
         os.environ[parallel.SCHEDULER] = scheduler
     shown = run.relative(run.folder)
-    print(f"{shown}: {len(run.steps)} notebooks, {len(run.data)} data files", flush=True)
+    print(f"{shown}: {len(run.steps)} notebooks, {len(run.data)} data files", *run.notes, sep="\n", flush=True)
     with _lock(run.folder, shown):
         run.open_state()
         started, states, kinds = _now(), {}, set()
@@ -326,6 +326,8 @@ def run_chain(profile, cohort, settings=(), workers=None, scheduler=None):
             run.write_card(started, states | {name: "interrupted"})
             _complain(f"interrupted in {name}; the same command goes on from there")
             return 130
+        except PermissionError as error:
+            raise TLEError(f"{run.relative(error.filename or shown)}: no permission: change that of {shown}") from error
         finally:
             if "kernels" in vars(run):
                 run.kernels.close()

@@ -1,13 +1,15 @@
 import json
 import subprocess
 import sys
-from typing import Optional
+from typing import Optional, get_args
 
 import nbformat
 import pytest
+from project import ROOT
 
 from tle_utils.base.errors import TLEError
 from tle_utils.base.project import require
+from tle_utils.book.chain import chain
 from tle_utils.book.parameters import check, declared, resolve
 
 CELL = """\
@@ -175,6 +177,18 @@ def test_unknown_profile_and_cohort_list_the_known_ones(project):
         resolve(notebooks, "dem", "phantom")
     with pytest.raises(TLEError, match="'unma'.*phantom, small"):
         resolve(notebooks, "demo", "unma")
+
+
+def test_every_parameter_that_names_a_file_says_so(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    words = {"profile", "cohort", "preset", "target", "external", "image_kind", "sex"}
+    for name, step in chain().items():
+        texts = {
+            key
+            for key, field in declared(step.path).model_fields.items()
+            if str in (field.annotation, *get_args(field.annotation))
+        }
+        assert texts - words == set(step.files), f"{name}: a file goes into tle.files, any other word into this list"
 
 
 @pytest.mark.chain
