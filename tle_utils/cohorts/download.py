@@ -70,7 +70,7 @@ def _verified(folder, published):
         known = dict(json.loads(state.read_text(encoding="utf-8")))
     for path, (size, checksum) in published.items():
         file = folder / path
-        if file.is_file() and file.stat().st_size == size:
+        if os.path.isfile(file) and os.access(file, os.R_OK) and file.stat().st_size == size:
             now = [size, file.stat().st_mtime_ns, checksum]
             if known.get(path) == now or sha256(file) == checksum:
                 good[path], known[path] = file, now
@@ -92,7 +92,9 @@ def verified_files(cohort):
     """
     published = published_files(cohort)
     good = _verified(cohort.folder, published)
-    return good, [cohort.folder / path for path in published if path not in good and (cohort.folder / path).exists()]
+    return good, [
+        cohort.folder / path for path in published if path not in good and os.path.exists(cohort.folder / path)
+    ]
 
 
 class _Folder:

@@ -23,7 +23,7 @@ def _table_path(cohort, text):
     """Path of a table; one of the same name but another type is taken where the named one is missing."""
     path = cohort.folder / Path(text).expanduser()
     same = (path.with_suffix(suffix) for suffix in (".tsv", ".csv", ".xlsx"))
-    return path if path.exists() else next((other for other in same if other.exists()), path)
+    return path if os.path.exists(path) else next((other for other in same if os.path.exists(other)), path)
 
 
 def _check_downloaded(cohort):
@@ -32,7 +32,7 @@ def _check_downloaded(cohort):
     remedy = f"run python -m tle_utils fetch {cohort.name} --only table"
     for text in entry.table:
         where = f"{cohort.name}: downloads/{cohort.name}/{text}"
-        if not _table_path(cohort, text).exists():
+        if not os.path.exists(_table_path(cohort, text)):
             raise TLEError(f"{where} is missing: {entry.table_from or remedy}")
         if not entry.table_from and text not in published:
             raise TLEError(f"{where} is not the published file: delete it and {remedy}")
@@ -108,17 +108,18 @@ def _fits(text, patterns):
 
 
 def _labels(table, rules):
-    """Class, reason and `` lost`` of every row; the first rule that fits decides."""
+    """Class, reason and `` lost`` of every row; the first rule that fits decides, if what it reads is sound."""
     columns = list(dict.fromkeys(column for rule in rules for column in rule.when))
     result = []
     for _, row in table.iterrows():
-        rule = next((rule for rule in rules if all(_fits(row[c], values) for c, values in rule.when.items())), None)
-        odd = [f"{column}: '{row[column][:30]}' has no value" for column in columns if _unreadable(row[column])]
-        if odd:
-            found = "exclude", f"{odd[0]}: open the table, let it be worked out, and save it as CSV or XLSX", True
-        elif rule is None:
+        odd = {column for column in columns if _unreadable(row[column])}
+        fitting = (r for r in rules if all(_fits(row[c], values) for c, values in r.when.items() if c not in odd))
+        rule = next(fitting, None)
+        if rule is None:
             values = ", ".join(f"{column} = {row[column]}" for column in columns)
             found = "exclude", f"no label rule fits ({values})", True
+        elif unsound := [f"{column}: '{row[column][:30]}' has no value" for column in rule.when if column in odd]:
+            found = "exclude", f"{unsound[0]}: open the table, let it be worked out, and save it as CSV or XLSX", True
         else:
             found = rule.group, rule.reason, False
         result.append(found)
@@ -162,7 +163,7 @@ def _people(cohort):
     name, entry, notes, left = cohort.name, cohort.entry, [], []
     if not isinstance(entry, Scans):
         raise TLEError(f"cohort '{name}' is of kind {entry.kind}: it is made by notebook 01, there is no table to read")
-    if isinstance(entry, Local) and not cohort.folder.is_dir():
+    if isinstance(entry, Local) and not os.path.isdir(cohort.folder):
         raise TLEError(f"{name}: folder {entry.path} not found: set cohorts.{name}.path in {FILE_NAME}")
     columns, joined = entry.columns, _joined(cohort, notes)
     table = _unique(joined, columns.participant_id, left)
@@ -281,20 +282,22 @@ def load_table_only(cohort):
     return _plain(people)
 
 
-def data_files(cohort):
+def data_files(cohort, notes=None):
     """Local files that a run of a cohort reads: tables and scans; none for a phantom, those of the base for planted.
 
-    Scans that may not be read are not among them: notebook 01 names who is lost.
+    Scans that may not be read are not among them: notebook 01 names who is lost. `notes` gets which scan is whose.
 
     Returns
     -------
     list of pathlib.Path
     """
     if cohort.base:
-        return data_files(cohort.base)
+        return data_files(cohort.base, notes)
     if not isinstance(cohort.entry, Scans):
         return []
-    kept, _, _ = _with_scans(cohort)
+    kept, _, found = _with_scans(cohort)
+    if notes is not None:
+        notes += found
     return [_table_path(cohort, text) for text in cohort.entry.table] + [Path(image) for image in kept["image"]]
 
 

@@ -135,7 +135,7 @@ def _scan(cohort, path, place, fault=""):
     *folders, name = unicodedata.normalize("NFC", place).split("/")
     stem, said, rule = _stem(name)[1], _said(name), cohort.entry.ids
     found = re.search(rule.from_, "/".join([*folders, name])) if rule else None
-    label = (found[1] or "").strip() if found else "" if rule else said.get("sub", stem)
+    label = (found[1] or "").strip().removeprefix("sub-") if found else "" if rule else said.get("sub", stem)
     if not rule and "sub" not in said and cohort.entry.kind != "derivatives":
         remedy = f"rename it, or write ids (or images) for cohort {cohort.name} in {FILE_NAME}"
         raise TLEError(
@@ -192,17 +192,18 @@ def _named(cohort, people):
 
 def fault_of(path):
     """Why a file cannot be read (str), "" where it can."""
-    if not path.exists():
-        return (
-            "a link to a file that is not there: get it (datalad get) or mend the link"
-            if path.is_symlink()
-            else ("the file is not there")
-        )
+    try:
+        size = path.stat().st_size
+    except PermissionError:
+        return "no permission to read the folder of the file"
+    except OSError:
+        lost_link = "a link to a file that is not there: get it (datalad get) or mend the link"
+        return lost_link if path.is_symlink() else "the file is not there"
     if not path.is_file():
         return "not a file"
     if not os.access(path, os.R_OK):
         return "no permission to read the file"
-    return "the file has zero bytes" if not path.stat().st_size else pointer(path)
+    return pointer(path) if size else "the file has zero bytes"
 
 
 def _counted(scans, keys):
@@ -350,7 +351,7 @@ def scans_of(cohort, people, notes):
     _check_kinds(cohort, chosen)
     if closed:
         notes.append(f"{cohort.name}: no permission to read the folder {some(closed)}")
-    faults = {label: scan.fault or fault_of(scan.path) for label, scan in chosen.items()}
+    faults = {label: fault_of(scan.path) or scan.fault for label, scan in chosen.items()}
     lost = {label: f"{fault} ({chosen[label].place})" for label, fault in faults.items() if fault}
     good = {label: scan for label, scan in chosen.items() if label not in lost}
     _check_same(cohort, good)

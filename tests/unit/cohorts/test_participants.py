@@ -174,7 +174,9 @@ def test_image_paths_in_a_table_stay_in_the_folder(lab, path):
 
 def test_files_that_a_run_reads(lab):
     lab.table(GOOD + "sub-04\tboth\t30\tF\n").t1w("01", "02", "04", "99")
-    files = data_files(lab.cohort())
+    notes = []
+    files = data_files(lab.cohort(), notes)
+    assert notes[-1].startswith("lab: 4 scans found, 2 used: sub-01/anat/sub-01_T1w.nii.gz → sub-01, ")
     assert [file.name for file in files] == [TABLE, "sub-01_T1w.nii.gz", "sub-02_T1w.nii.gz"]
 
 
@@ -280,12 +282,13 @@ ROWS = [["participant_id", "side"], [1, "L"], [2, "R"], [3, "none"]]
 
 
 def test_a_formula_without_value_loses_its_row_by_name(lab):
-    rows = [["participant_id", "side", "age"], ["01", '=IF(C2<32,"L","R")', 31], ["02", "R", "=C2+1"], ["=A2", "L", 3]]
-    sheet(lab.data, [*rows, ["04", "#REF!", 1], ["05", "#N/A!", 1]])
-    lab.t1w("01", "02", "04", "05").entry["table"] = "people.xlsx"
-    lab.entry["labels"] = [*LABELS, {"group": "exclude", "when": {"side": ["*"]}, "reason": "other"}]
+    rows = [["participant_id", "side", "age"], ["01", '=IF(C2<32,"L","R")', 31], ["02", "R", 4], ["=A2", "L", 3]]
+    sheet(lab.data, [*rows, ["04", "#REF!", 1], ["05", "#N/A!", 1], ["06", "#REF!", 60]])
+    lab.t1w("01", "02", "04", "05", "06").entry["table"] = "people.xlsx"
+    old = {"group": "control", "when": {"age": ["60"]}}  # decides without the cell that is broken
+    lab.entry["labels"] = [old, *LABELS, {"group": "exclude", "when": {"side": ["*"]}, "reason": "other"}]
     table = lab.load()
-    assert table["participant_id"].tolist() == ["sub-02"]
+    assert table["participant_id"].tolist() == ["sub-02", "sub-06"]
     lost = {one["participant_id"]: one["reason"] for one in table.attrs["left_out"] if one["lost"]}
     assert set(lost) == {"sub-01", "sub-04", "sub-05", ""} and lost[""] == "no participant id"
     assert lost["sub-01"].startswith('side: \'=IF(C2<32,"L","R")\' has no value: open the table')

@@ -318,6 +318,14 @@ def test_what_may_not_be_read_is_lost_by_name(lab):
     (lab.data / "sub-03/anat").chmod(0)
     said = as_nobody(lambda: repr((left(load_cohort(cohort)), [path.name for path in data_files(cohort)])))
     (lab.data / "sub-03/anat").chmod(0o755)
+    lab.entry |= {"columns": {"image": "file"}}
+    lab.table("participant_id\tside\tfile\na\tL\tsub-01/anat/sub-01_T1w.nii.gz\nb\tR\tsub-03/anat/sub-03_T1w.nii.gz\n")
+    cohort = lab.cohort()
+    (lab.data / "sub-03/anat").chmod(0)
+    closed = as_nobody(lambda: repr(left(load_cohort(cohort))))
+    (lab.data / "sub-03/anat").chmod(0o755)
+    reason = "no permission to read the folder of the file (sub-03/anat/sub-03_T1w.nii.gz)"
+    assert eval(closed) == {"sub-b": reason}
     lost, files = eval(said)
     assert lost == {
         "sub-02": "no permission to read the file (sub-02/anat/sub-02_T1w.nii.gz)",
