@@ -55,18 +55,11 @@ def _in_batches(run):
 
 
 class Explainer:
-    """Forward and backward passes of one network, compiled once; later changes of its weights count.
+    """Forward and backward passes of one network that ends in a dense layer; later changes of its weights count.
 
-    Attributes
-    ----------
-    model : keras.Model
-        Network with convolutions that ends in a dense layer.
-    reference : numpy.ndarray
-        Input that stands for normal, float32, shape (rows, columns, channels): what deviations are measured from.
-    tissue : numpy.ndarray or None
-        bool, shape (rows, columns): where the training participants have grey matter, for `occlusion`.
-    score, gradient : callable
-        Of `x` and `weights`: the score (n,) before the activation of the dense layer, and its gradient by `x`.
+    `reference` stands for normal, float32, shape (rows, columns, channels): what deviations are measured from. `tissue`
+    (bool, shape (rows, columns)) is where the training participants have grey matter, for `occlusion`. `score` and
+    `gradient` give, of `x` and `weights`, the score (n,) before the activation, and its gradient by `x`.
     """
 
     def __init__(self, model, reference, tissue=None):

@@ -23,13 +23,8 @@ def ensemble_maps(folds, x):
     """SmoothGrad of the networks for one participant, summed over slices and averaged over the ensemble.
 
     The reference is the mean control of each network's training part where it standardises, else an empty slice.
-
-    Parameters
-    ----------
-    folds : list of dict
-        Arrays of trained folds, see `multitask.train_multitask`.
-    x : numpy.ndarray
-        Slices of the participant, shape (1, rows, columns, slices), see `slices.pooled`.
+    `folds` are arrays of trained folds (`multitask.train_multitask`), `x` the participant's slices, shape
+    (1, rows, columns, slices), see `slices.pooled`.
 
     Returns
     -------

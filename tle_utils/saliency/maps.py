@@ -41,11 +41,6 @@ class Explained:
         From `attribution.METHODS`; Grad-CAM and Grad-CAM++ give a map for every convolution.
     target : {"class", "contrast"}
         Score to explain: the output of the class that the network predicts, or its contrast with its rival.
-
-    Raises
-    ------
-    TLEError
-        When a method or the target is not known.
     """
 
     network: str
@@ -134,23 +129,10 @@ def _explain_fold(job):
 
 
 def explain_folds(explained, folds, *, cache, workers=1):
-    """Explain every participant by the networks that never saw that participant.
+    """Explain every participant by the networks that never saw that participant (`Maps`).
 
-    A fold and method that is already in `cache`, of the same network, data, target and code, is not computed again.
-
-    Parameters
-    ----------
-    cache : path-like
-        Folder of the maps; made if missing.
-
-    Returns
-    -------
-    Maps
-
-    Raises
-    ------
-    TLEError
-        When a fold's file is missing.
+    A fold and method that is already in the folder `cache`, of the same network, data, target and code, is not computed
+    again. TLEError when a fold's file is missing.
     """
     jobs = [(explained, fold, cache) for fold in folds]
     parts = run_parallel(_explain_fold, jobs, label=f"{explained.network}: maps of folds", workers=workers)

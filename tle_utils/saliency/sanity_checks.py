@@ -123,16 +123,9 @@ def check_maps(explained, folds, truth, *, shuffled=None, people=4, workers=1):
 
 
 def train_on_random_labels(explained, folds, *, folder, max_epochs, seed, workers=1):
-    """Train networks like those of `explained` on labels shuffled over all participants.
+    """Train networks like those of `explained` on labels shuffled over all participants, and keep them in `folder`.
 
-    Parameters
-    ----------
-    folder : path-like
-        Where they are kept.
-    max_epochs : int
-        Epochs at most.
-    seed : int
-        Seed of the shuffle and of the training.
+    They train for `max_epochs` epochs at most; `seed` is that of the shuffle and of the training.
     """
     network, stored = explained.network, read_arrays(crossval.fold_path(explained.folder, folds[0])) or {}
     same = {"standardise": "mean" in stored, "scaled": bool(stored.get("scaled"))}
@@ -144,15 +137,12 @@ def train_on_random_labels(explained, folds, *, folder, max_epochs, seed, worker
 
 
 def verdicts(table):
-    """Which methods depend on what was learned, from a table of `check_maps`.
+    """Which methods depend on what was learned, from a table of `check_maps` (pandas.DataFrame).
 
-    Returns
-    -------
-    pandas.DataFrame
-        One row per method, layer and test (``cascade`` at its end, where nothing of what was learned is left, and
-        ``random labels``): ``n``, means of ``spearman`` and ``ssim`` with 95 % bootstrap intervals over participants,
-        and ``verdict``: ``unfit`` where the whole interval of the rank correlation lies at or above `ALIKE`, ``fit``
-        where it lies below, else ``unclear``.
+    One row per method, layer and test (``cascade`` at its end, where nothing of what was learned is left, and ``random
+    labels``): ``n``, means of ``spearman`` and ``ssim`` with 95 % bootstrap intervals over participants, and
+    ``verdict``: ``unfit`` where the whole interval of the rank correlation lies at or above `ALIKE`, ``fit`` where it
+    lies below, else ``unclear``.
     """
     ends = table[table["number"] == table["number"].max()].assign(test="cascade")
     labels = table[table["step"] == RANDOM_LABELS].assign(test=RANDOM_LABELS)

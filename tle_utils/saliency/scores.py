@@ -36,12 +36,7 @@ class Truth:
     dilate_mm : int
         Tolerance around the hippocampus in mm.
     brain : numpy.ndarray
-        bool, shape (160, 160): voxels that count.
-
-    Raises
-    ------
-    TLEError
-        When the slice lies outside the template grid.
+        bool, shape (160, 160): voxels that count; TLEError when the slice lies outside the template grid.
     """
 
     y_mm: int
@@ -102,20 +97,10 @@ def score(images, sides, truth):
 def score_rows(images, rows, participants, truth):
     """Scores of the maps of those patients whose lesion is known to lie in the hippocampus of their side.
 
-    These are patients with a planted loss, and patients with mesial temporal sclerosis (`mts`).
-
-    Parameters
-    ----------
-    images : numpy.ndarray
-        One map per row of `rows`.
-    rows : pandas.DataFrame
-        `maps.Maps.rows`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns of `score`, ``participant_id``, ``group``, ``repeat``, ``fold``, ``predicted``, ``correct`` (whether the
-        side is called correctly) and ``sclerotic``; no row where no lesion is known.
+    These are patients with a planted loss, and patients with mesial temporal sclerosis (`mts`). There is one map per
+    row of `rows`, which are those of `maps.Maps`. Returns the columns of `score`, ``participant_id``, ``group``,
+    ``repeat``, ``fold``, ``predicted``, ``correct`` (whether the side is called correctly) and ``sclerotic``; no row
+    where no lesion is known.
     """
     people = participants.iloc[rows["position"]].reset_index(drop=True)
     sclerotic = people["mts"].eq(True).fillna(False).to_numpy(bool)
@@ -141,17 +126,8 @@ def _score_kind(job):
 def summarise(scores, by, values):
     """Means with 95 % bootstrap intervals over participants; several rows of a participant count as their mean.
 
-    Parameters
-    ----------
-    scores : pandas.DataFrame
-        With ``participant_id``.
-    by, values : list of str
-        Columns that tell the groups apart, and columns to average.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per group: `by`, ``n`` (participants), and mean, ``_low`` and ``_high`` of every value.
+    `scores` have a ``participant_id``; `by` are columns that tell the groups apart, `values` columns to average.
+    Returns one row per group: `by`, ``n`` (participants), and mean, ``_low`` and ``_high`` of every value.
     """
     rows = []
     for names, part in scores.groupby(by, sort=False):
@@ -197,12 +173,8 @@ def goal(summary, best, unfit=()):
 def by_region(images, y_mm):
     """Importance of every atlas region on a slice, left and right, with intervals over folds.
 
-    Parameters
-    ----------
-    images : numpy.ndarray
-        One mean importance map per fold, not negative, shape (folds, 160, 160).
-    y_mm : int
-        MNI y coordinate of the slice in mm.
+    `images` are one mean importance map per fold, not negative, shape (folds, 160, 160); `y_mm` is the MNI y coordinate
+    of the slice in mm.
 
     Returns
     -------
