@@ -63,13 +63,7 @@ def _logistic():
 
 
 def hippocampal_volumes(participants, folds):
-    """Logistic regression on the left and the right hippocampal volume, standardised in the fold.
-
-    Raises
-    ------
-    TLEError
-        Names the participants without volumes.
-    """
+    """Logistic regression on both hippocampal volumes, standardised in the fold (TLEError names who has none)."""
     values, groups = _volumes(participants), _groups(participants)
 
     def predict(train, rows, number):
@@ -82,12 +76,7 @@ def asymmetry(participants, folds):
     """Thresholds on two numbers: asymmetry (L − R) / (L + R) for the side, the smaller volume for patient or control.
 
     Each threshold is where a logistic regression on that number alone, fitted in the fold, crosses one half. Left and
-    right probabilities are the patient's probability divided by that of the side.
-
-    Raises
-    ------
-    TLEError
-        Names the participants without volumes.
+    right probabilities are the patient's probability divided by that of the side. TLEError names who has no volumes.
     """
     volumes, groups = _volumes(participants), _groups(participants)
     index = (volumes[:, :1] - volumes[:, 1:]) / volumes.sum(axis=1, keepdims=True)
@@ -158,12 +147,7 @@ def voxel_svm(x, participants, folds, seed=0, shuffled=False):
 
     C is chosen and the decision values are turned into probabilities by inner cross-validation of the training part.
     With `shuffled` it learns from permuted labels of each training part, ``shuffled labels`` in the table: what the
-    chain gives when there is nothing to learn.
-
-    Raises
-    ------
-    TLEError
-        Names the participants whose slices hold NaN or infinite values or are constant.
+    chain gives when there is nothing to learn. TLEError names whose slices are constant or hold NaN or infinite values.
     """
     flat, groups = _flat(x, participants), _groups(participants)
 
@@ -191,10 +175,7 @@ def comparators(x, participants, folds, seed=0):
 def leave_one_out(participants):
     """Predictions of everyone by models that were fitted on all others: majority, asymmetry index, regression.
 
-    Raises
-    ------
-    TLEError
-        A class has fewer than two participants, or one of them no hippocampal volumes.
+    TLEError when a class has fewer than two participants, or one of them no hippocampal volumes.
     """
     counts = participants["group"].value_counts()
     if len(counts) < 2 or counts.min() < 2:

@@ -34,13 +34,9 @@ class Fold(NamedTuple):
 
 
 def make_folds(participants, n_splits, *, seed, n_repeats=1):
-    """Stratified folds over participants, `n_splits` per repeat; each repeat splits the whole set anew.
+    """Stratified folds over participants, `n_splits` per repeat; each repeat splits the whole set anew (list of Fold).
 
     `VALIDATION_SHARE` of each class outside the test fold, at least one participant, is held out for early stopping.
-
-    Returns
-    -------
-    list of Fold
 
     Raises
     ------
@@ -94,6 +90,7 @@ def cross_validate(x, participants, folds, settings, *, folder, seed, workers=1,
 
     The slices are those of `slices.load_slices` for `Training`, of `multitask.load_inputs` for `MultitaskOptions`. A
     fold that is already in `folder`, trained on the same data with the same settings and code, is read, not trained.
+    TLEError names the participants whose slices hold NaN or infinite values.
 
     Returns
     -------
@@ -104,11 +101,6 @@ def cross_validate(x, participants, folds, settings, *, folder, seed, workers=1,
         One row per epoch: ``epoch``, ``loss``, ``val_loss`` and, for one softmax layer, ``accuracy`` and
         ``val_accuracy``; ``model``, ``repeat``, ``fold``, ``best`` (whether the weights of this epoch were kept). Of an
         ensemble, the curves of its first network.
-
-    Raises
-    ------
-    TLEError
-        Names the participants whose slices hold NaN or infinite values; as `train_fold` and `train_multitask`.
     """
     slices.refuse_not_finite(x, participants)
     groups = participants["group"].to_numpy(object)
@@ -127,26 +119,10 @@ def cross_validate(x, participants, folds, settings, *, folder, seed, workers=1,
 
 
 def load_fold(path, network, n_classes, input_shape):
-    """Network of one fold with the weights that were kept, and what turns slices into its input.
+    """Network of one fold with its kept weights (keras.Model), and what turns slices into its input (callable).
 
-    Parameters
-    ----------
-    path : path-like
-        From `fold_path`.
-    network, n_classes, input_shape
-        As in `networks.build`.
-
-    Returns
-    -------
-    model : keras.Model
-        The network.
-    inputs : callable
-        Slices of `slices.load_slices` to the network's input (`training.fold_inputs`).
-
-    Raises
-    ------
-    TLEError
-        The fold's file is missing or unreadable.
+    `path` comes from `fold_path`, the slices from `slices.load_slices`; all else is as in `networks.build`. TLEError
+    when the fold's file is missing or unreadable.
     """
     stored = read_arrays(path)
     if stored is None:

@@ -13,12 +13,9 @@ IDEAL_OBSERVER = "ideal observer (true latent volumes)"
 
 
 def read_truth(folder):
-    """Truth table of the phantom from the results of notebook 01 in `folder`.
+    """Truth table of a phantom (pandas.DataFrame), None where the cohort has no known truth.
 
-    Returns
-    -------
-    pandas.DataFrame or None
-        ``maps/truth.tsv`` as `tle_utils.phantom.maps.make_phantom` wrote it; None where the cohort has no known truth.
+    `folder` holds the results of notebook 01: ``maps/truth.tsv``, as `tle_utils.phantom.maps.make_phantom` wrote it.
     """
     path = Path(folder) / "maps" / "truth.tsv"
     if not path.exists():
@@ -31,17 +28,8 @@ def ideal_predictions(folder, participants, folds):
     """Predictions of the ideal observer, who knows the generative model and the true latent volumes.
 
     It learns nothing from the folds, which only say where a row of the table belongs; classes without a participant are
-    ruled out. `folder` holds the results of notebook 01.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The table of `predictions`; without a row where the cohort has no known truth.
-
-    Raises
-    ------
-    TLEError
-        A participant has no row in the truth table.
+    ruled out. `folder` holds the results of notebook 01. There is no row where the cohort has no known truth; TLEError
+    when a participant has none.
     """
     truth = read_truth(folder)
     if truth is None:

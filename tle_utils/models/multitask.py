@@ -22,10 +22,7 @@ def _pooled_slices(path, y_mm):
 def load_inputs(paths, y_mm, workers=1):
     """Input of the networks: slices of every map of `paths`, averaged over squares.
 
-    Returns
-    -------
-    numpy.ndarray
-        float32, shape (n, rows, columns, len(y_mm)), see `slices.pooled`.
+    float32, shape (n, rows, columns, len(y_mm)), see `slices.pooled`.
     """
     job = functools.partial(_pooled_slices, y_mm=tuple(y_mm))
     return np.stack(run_parallel(job, list(paths), label="slices", workers=workers))
@@ -112,12 +109,9 @@ def _voters(options):
 def train_multitask(x, groups, fold, settings, seed):
     """Train the network, or the ensemble, of one fold; the fold's number is added to `seed`.
 
-    Returns
-    -------
-    dict of str to numpy.ndarray
-        ``options`` (JSON), ``vote`` (members, voters), for voter v of member m ``mMM_vVV_mean``, ``…_deviation`` and
-        its weights ``…_w_000`` …; ``p_test`` and ``p_validation`` (participants, classes), ``validation`` (positions),
-        and the curves of the first network, see `training.fit`.
+    Returns a dict of arrays: ``options`` (JSON), ``vote`` (members, voters), for voter v of member m ``mMM_vVV_mean``,
+    ``…_deviation`` and its weights ``…_w_000`` …; ``p_test`` and ``p_validation`` (participants, classes),
+    ``validation`` (positions), and the curves of the first network, see `training.fit`.
 
     Raises
     ------
@@ -161,18 +155,10 @@ def _inputs(x, channels, scale, options):
 
 
 def load_networks(stored):
-    """Networks of a fold with the weights that were kept.
+    """Networks of a fold with the weights that were kept; `stored` comes from `train_multitask`.
 
-    Parameters
-    ----------
-    stored : mapping
-        From `train_multitask`.
-
-    Returns
-    -------
-    list of list of tuple
-        For each member, for each voter: the Keras model, and a function from slices (n, rows, columns, len(y_mm)) to
-        the model's input.
+    For each member, for each voter (list of list of tuple): the Keras model, and a function from slices, shape
+    (n, rows, columns, len(y_mm)), to the model's input.
     """
     options, members = MultitaskOptions.model_validate_json(str(stored["options"])), []
     for member in range(len(stored["vote"])):
@@ -187,19 +173,9 @@ def load_networks(stored):
 
 
 def predict_multitask(stored, x):
-    """Probabilities of every member of a fold's ensemble.
+    """Probabilities of control, left and right by every member of a fold's ensemble, shape (members, n, 3).
 
-    Parameters
-    ----------
-    stored : mapping
-        From `train_multitask`.
-    x : numpy.ndarray
-        From `load_inputs`.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (members, n, 3): control, left, right. Their mean over members is the answer of the fold.
+    `stored` comes from `train_multitask`, `x` from `load_inputs`. The mean over members is the answer of the fold.
     """
     members = []
     for votes, voters in zip(stored["vote"], load_networks(stored), strict=True):

@@ -65,7 +65,7 @@ class BatchNormalization(layers.BatchNormalization):
 def build(
     network, n_classes=None, *, input_shape=(160, 160, 1), l2=0.0, dropout=0.0, noise=0.0, scaled=False, seed=None
 ):
-    """Build a network.
+    """Build a network (keras.Model, not compiled).
 
     Every convolution is 3 x 3 with ReLU and followed by batch normalisation, the first ones also by 2 x 2 maximum
     pooling (`settings.NETWORKS`). A softmax layer ends it (Figure 2 and Figure 9), or the two heads of the multi-task
@@ -92,16 +92,6 @@ def build(
     seed : int, optional
         Of weights, noise and dropout: layers get the seeds that Keras would draw after ``set_random_seed(seed)``, from
         a generator of their own, as the other threads of a Dask worker use Python's too. None: Keras draws.
-
-    Returns
-    -------
-    keras.Model
-        Not compiled.
-
-    Raises
-    ------
-    TLEError
-        The network is not known.
     """
     if network not in NETWORKS:
         raise TLEError(f"network '{network}' is not known: choose one of {', '.join(NETWORKS)}")
@@ -177,12 +167,9 @@ def parameter_counts(model):
 
 
 def layer_table(model):
-    """Layers, output shapes and parameters of a model, as in the paper's Figures 2 and 9.
+    """Layers of a model as in the paper's Figures 2 and 9 (pandas.DataFrame).
 
-    Returns
-    -------
-    pandas.DataFrame
-        ``layer``, ``type``, ``output`` (rows, columns, channels), ``parameters``.
+    Columns ``layer``, ``type``, ``output`` (rows, columns, channels), ``parameters``.
     """
     rows = [
         (x.name, type(x).__name__, " × ".join(map(str, x.output.shape[1:])), x.count_params()) for x in model.layers

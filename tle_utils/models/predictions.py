@@ -38,13 +38,7 @@ def refuse_twice(participants):
 
 
 def assert_no_leak(train_ids, validation_ids, test_ids):
-    """Refuse a split in which a participant stands on two sides; repeated rows on one side are fine.
-
-    Raises
-    ------
-    TLEError
-        Names the first such participant.
-    """
+    """Refuse a split in which a participant stands on two sides (TLEError); repeated rows on one side are fine."""
     sides = {"training": set(train_ids), "validation": set(validation_ids), "test": set(test_ids)}
     for one, other in (("training", "test"), ("validation", "test"), ("training", "validation")):
         shared = sides[one] & sides[other]
@@ -62,13 +56,8 @@ def _refuse(rows, bad, problem, remedy):
 def validate_predictions(table):
     """Check a predictions table, of one model or of many.
 
-    The classes of each model's task are those with a probability column.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The table sorted by model (order of appearance), repeat, fold, split and participant, so that no result
-        depends on the order of rows.
+    The classes of each model's task are those with a probability column. Returns the table sorted by model (order of
+    appearance), repeat, fold, split and participant, so that no result depends on the order of rows.
 
     Raises
     ------
@@ -83,9 +72,8 @@ def validate_predictions(table):
     for model, rows in table.groupby("model", sort=False):
         classes = classes_of(rows)
         names = f"known here: {', '.join(classes) or 'none'}"
-        _refuse(
-            rows, ~rows["split"].isin(["test", "validation"]), "split is neither test nor validation", "mend the row"
-        )
+        splits = rows["split"].isin(["test", "validation"])
+        _refuse(rows, ~splits, "split is neither test nor validation", "mend the row")
         for column in ("group", "predicted"):
             _refuse(rows, ~rows[column].isin(classes), f"{column} is not a class of the task", names)
         values = rows[[f"p_{name}" for name in classes]].to_numpy(float)
@@ -120,17 +108,11 @@ def out_of_fold(participants, folds, model, predict):
 
     Parameters
     ----------
-    participants, folds
-        See `tle_utils.models`.
     model : str
         Name of the model in the table.
     predict : callable
         ``predict(train, rows, number) -> (classes, probabilities)``: positions to learn from, positions to predict
         and the number of the fold to the names of the known classes and probabilities, shape (rows, classes).
-
-    Returns
-    -------
-    pandas.DataFrame
 
     Raises
     ------

@@ -16,22 +16,8 @@ def train_regions(volumes, groups, rows):
     Right patients are mirrored onto left ones: one mean describes both. The covariance is shared and shrunken
     (Ledoit and Wolf 2004); asymmetries and sizes are taken as independent, as they are for mirrored brains.
 
-    Parameters
-    ----------
-    volumes, groups
-        See `tle_utils.models`.
-    rows : numpy.ndarray
-        Positions to learn from.
-
-    Returns
-    -------
-    dict of str to numpy.ndarray
-        For `predict_regions`; can be kept in an npz file.
-
-    Raises
-    ------
-    TLEError
-        One of the three classes is not among the rows.
+    `rows` are the positions to learn from. Returns a dict of arrays for `predict_regions`, which can be kept in an npz
+    file. TLEError when one of the three classes is not among the rows.
     """
     absent = set(CLASSES) - set(groups[rows])
     if absent:

@@ -19,42 +19,20 @@ NETWORKS = {
 """Filters of the convolutions, and how many of them pooling follows: the paper's networks with their published counts,
 the 6-layer CNN with the softmax layer of the 3-layer CNN, and the multi-task network with its two heads."""
 
+BOOK = {"standardise": True, "scaled": True, "noise": 1.0, "learning_rate": 3e-4, "batch_size": 8}
+LATER_STUDY = {"flip": False, "learning_rate": 0.01, "l2": 1e-4, "batch_size": 4}
+LATER_STUDY |= {"patience": 15, "warm_up": 0, "keep": "val_accuracy"}
+SIDES_COUNT_MORE = {"class_weights": {"control": 1.0, "left": 1.5, "right": 1.5}}
 PRESETS = {
     "book": {
-        "figure_2": {"standardise": True, "scaled": True, "noise": 1.0, "learning_rate": 3e-4, "batch_size": 8},
-        "figure_9": {
-            "standardise": True,
-            "scaled": True,
-            "noise": 1.0,
-            "learning_rate": 3e-4,
-            "batch_size": 8,
-            "l2": 1e-4,
-            "dropout": 0.2,
-            "warm_up": 20,
-            "class_weights": {"control": 1.0, "left": 1.5, "right": 1.5},
-        },
+        "figure_2": BOOK,
+        "figure_9": BOOK | SIDES_COUNT_MORE | {"l2": 1e-4, "dropout": 0.2, "warm_up": 20},
     },
     "paper": {
         "figure_2": {"flip": False},
-        "figure_9": {
-            "flip": False,
-            "l2": 1e-4,
-            "dropout": 0.3,
-            "class_weights": {"control": 1.0, "left": 1.5, "right": 1.5},
-        },
+        "figure_9": {"flip": False, "l2": 1e-4, "dropout": 0.3} | SIDES_COUNT_MORE,
     },
-    "kaestner_rao_2023": dict.fromkeys(
-        ("figure_2", "figure_9"),
-        {
-            "flip": False,
-            "learning_rate": 0.01,
-            "l2": 1e-4,
-            "batch_size": 4,
-            "patience": 15,
-            "warm_up": 0,
-            "keep": "val_accuracy",
-        },
-    ),
+    "kaestner_rao_2023": {"figure_2": LATER_STUDY, "figure_9": LATER_STUDY},
 }
 """Settings by preset and network; the chapter on methods says where they come from."""
 
@@ -152,7 +130,7 @@ class MultitaskOptions(Settings):
 
 
 def preset(name, network, *, max_epochs, classes, learning_rate=None):
-    """Training settings by name.
+    """Settings by name (`Training`).
 
     Parameters
     ----------
@@ -167,15 +145,6 @@ def preset(name, network, *, max_epochs, classes, learning_rate=None):
         Classes of the task; mirror images are used where both left and right are among them.
     learning_rate : float, optional
         Replaces that of the preset.
-
-    Returns
-    -------
-    Training
-
-    Raises
-    ------
-    TLEError
-        The preset is not known.
     """
     if name not in PRESETS:
         raise TLEError(f"preset '{name}' is not known: choose one of {', '.join(PRESETS)}")

@@ -85,11 +85,8 @@ def _filled_up(seen, labels, seed):
 def train_fold(x, groups, fold, settings, seed):
     """Train one of the paper's networks on one fold; the fold's number is added to `seed`.
 
-    Returns
-    -------
-    dict of str to numpy.ndarray
-        ``p_test`` and ``p_validation`` (participants, classes), ``validation`` (positions), the curves of `fit`,
-        ``scaled``, the weights ``w_000`` … and, where voxels are standardised, ``mean`` and ``deviation``.
+    Returns a dict of arrays: ``p_test`` and ``p_validation`` (participants, classes), ``validation`` (positions), the
+    curves of `fit`, ``scaled``, the weights ``w_000`` … and, where voxels are standardised, ``mean`` and ``deviation``.
 
     Raises
     ------
