@@ -87,14 +87,6 @@
       bar.append(label);
     }
     for (const menu of layout.updatemenus || []) {
-      if (menu.type === "buttons") {
-        for (const step of menu.buttons) {
-          const button = make("button", { type: "button", textContent: step.label });
-          button.addEventListener("click", () => run(step));
-          bar.append(button);
-        }
-        continue;
-      }
       const select = make("select");
       select.setAttribute("aria-label", "What the figure shows");
       select.append(...menu.buttons.map((step) => make("option", { textContent: step.label })));
