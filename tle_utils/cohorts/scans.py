@@ -336,7 +336,8 @@ def scans_of(cohort, people, notes):
     entry, by_table = cohort.entry, "image" in cohort.entry.columns.model_fields_set
     wanted = dict(zip(people[" label"], people[" wanted"], strict=True))
     scans, closed = (_named(cohort, people), []) if by_table else _found(cohort)
-    asked = {key: getattr(entry, field) for field, key in FIELDS.items() if getattr(entry, field) is not None}
+    fields = {} if by_table else FIELDS  # a table that names files has chosen
+    asked = {key: getattr(entry, field) for field, key in fields.items() if getattr(entry, field) is not None}
     fits = {s.place: all(s.said.get(key, "") in values for key, values in asked.items()) for s in scans}
     mine, strays, others = {}, [], 0
     for scan in scans:

@@ -151,6 +151,7 @@ def test_a_rule_for_ids_has_one_group(lab, rule, said):
 def test_the_table_may_name_the_scans(lab):
     head = "participant_id\tside\tfile\n"
     maps(lab, "x/a.nii", text=f"{head}A\tL\tx/a.nii\nB\tR\tx/b.nii\nC\tR\t\n", columns={"image": "file"})
+    lab.entry["session"] = "pre"
     table = lab.load()
     assert named(table) == {"sub-A": "a.nii"}
     assert left(table) == {"sub-B": "the file is not there (x/b.nii)", "sub-C": "the table names no scan"}
