@@ -73,17 +73,8 @@ class Case(NamedTuple):
 def clear_results(folder, image=None):
     """Remove what an earlier run left of its person: card, table of regions, maps; so that none is taken for another's.
 
-    Parameters
-    ----------
-    folder : path-like
-        Results of notebook 08.
-    image : path-like, optional
-        The image of this run, which stays if it lies in the folder.
-
-    Raises
-    ------
-    TLEError
-        When a file cannot be removed.
+    `folder` holds the results of notebook 08; the `image` of this run stays if it lies there. TLEError when a file
+    cannot be removed.
     """
     folder = Path(folder)
     for path in [*(folder / name for name in RESULTS), *folder.glob("image/*")]:
@@ -91,26 +82,16 @@ def clear_results(folder, image=None):
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
-                reason = f"cannot be removed ({error.strerror})"
-                raise TLEError(
-                    f"{path.name}: of an earlier person, {reason}: remove the folder {folder.name}"
-                ) from None
+                reason = f"of an earlier person, cannot be removed ({error.strerror})"
+                raise TLEError(f"{path.name}: {reason}: remove the folder {folder.name}") from None
 
 
 def own_options(maps, modulate=None, fwhm_mm=None):
     """How a new image is prepared; a model must have learned from maps of the same kind.
 
-    Parameters
-    ----------
-    maps : sequence of path-like
-        Maps of the run; empty where notebook 01 did not run.
-    modulate, fwhm_mm : optional
-        As in `preprocessing.PreprocessingOptions`; by default as the maps of the run.
-
-    Returns
-    -------
-    dict
-        ``modulate``, ``fwhm_mm``, ``y_mm``, ``space``: what `model_store.load_models` is asked for.
+    `maps` are those of the run, none where notebook 01 did not run; `modulate` and `fwhm_mm` (as in
+    `preprocessing.PreprocessingOptions`) are by default as theirs. Returns what `model_store.load_models` is asked for
+    (dict): ``modulate``, ``fwhm_mm``, ``y_mm``, ``space``.
     """
     found = map_options(maps) if len(maps) else preprocessing.PreprocessingOptions()
     return {
@@ -122,7 +103,7 @@ def own_options(maps, modulate=None, fwhm_mm=None):
 
 
 def given_image(image, *, image_kind=None, age=None, sex=None, cohort=None, folder=None, made=None, seed=0):
-    """Find the image to look at.
+    """Find the image to look at (`Given`).
 
     Parameters
     ----------
@@ -138,10 +119,6 @@ def given_image(image, *, image_kind=None, age=None, sex=None, cohort=None, fold
         Results of notebook 01, for the settings of a new phantom, and the folder for its map.
     seed : int
         Seed of a new phantom.
-
-    Returns
-    -------
-    Given
 
     Raises
     ------
@@ -203,19 +180,11 @@ def _label(given):
 
 
 def examine(given, model, folder):
-    """Preprocess an image, with its map and sidecar in `folder`, and say whether the model may be asked about it.
+    """Preprocess an image, with its map and sidecar in `folder`; say whether the model may be asked about it (`Case`).
 
-    Returns
-    -------
-    Case
-        With reasons and without ``x`` and ``volumes`` where the image cannot be answered: not a T1w scan, left and
-        right not known, cut off, not the size of an adult's head, failed quality checks, or a map unlike the training
-        maps.
-
-    Raises
-    ------
-    TLEError
-        When the file cannot be read.
+    It has reasons and no ``x`` and ``volumes`` where the image cannot be answered: not a T1w scan, left and right not
+    known, cut off, not the size of an adult's head, failed quality checks, or a map unlike the training maps. TLEError
+    when the file cannot be read.
     """
     if given.path is None:
         return Case(given, [NO_IMAGE], [])
@@ -272,13 +241,9 @@ def _with_inputs(case, card):
 
 
 def quality(case):
-    """Figures of merit of the preprocessing with their limits.
+    """Figures of merit of the preprocessing with their limits (pandas.DataFrame; empty where preprocessing failed).
 
-    Returns
-    -------
-    pandas.DataFrame
-        One row per figure of merit: ``value``, ``lowest``, ``highest`` (NaN where there is no limit), ``meaning``; none
-        where preprocessing did not end.
+    One row per figure of merit: ``value``, ``lowest``, ``highest`` (NaN where there is no limit), ``meaning``.
     """
     rows = {}
     for name, value in case.facts.get("qc", {}).items():

@@ -20,12 +20,8 @@ from tle_utils.patient.model_card import COMPONENTS, ModelCard
 class FoldModel(NamedTuple):
     """What was trained in one fold.
 
-    Attributes
-    ----------
-    components : dict of str to dict of str to numpy.ndarray
-        Name of a component to its arrays, from `multitask.train_multitask` or `regional.train_regions`.
-    temperatures : dict of str to float
-        Name of a component to its temperature, and ``joint`` to that of the combined probabilities.
+    `components` hold, by name, arrays from `multitask.train_multitask` or `regional.train_regions`; `temperatures` the
+    temperature of each component and, as ``joint``, that of the combined probabilities.
     """
 
     components: dict
@@ -40,16 +36,10 @@ class Ensemble(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Probabilities of a model.
+    """Probabilities of a model: `p`, the mean over folds, shape (n, classes), and what it is the mean of.
 
-    Attributes
-    ----------
-    p : numpy.ndarray
-        Shape (n, classes): the mean over folds.
-    folds : numpy.ndarray
-        Shape (folds, n, classes).
-    members : numpy.ndarray
-        Shape (members, n, classes): every network of every fold with the other component of its fold.
+    `folds`, shape (folds, n, classes); `members`, shape (members, n, classes): every network of every fold with the
+    other component of its fold.
     """
 
     p: np.ndarray
@@ -67,7 +57,7 @@ def _temperatures(tables, fold):
 
 
 def trained_folds(folds, groups, tables, *, net_folder=None, volumes=None):
-    """What `model_store.write_models` keeps of every fold.
+    """What `model_store.write_models` keeps of every fold (list of `FoldModel`).
 
     Parameters
     ----------
@@ -80,10 +70,6 @@ def trained_folds(folds, groups, tables, *, net_folder=None, volumes=None):
         Where `crossval.cross_validate` kept the folds of the networks; needed for ``multitask``.
     volumes : pandas.DataFrame, optional
         Needed for ``regional``.
-
-    Returns
-    -------
-    list of FoldModel
 
     Raises
     ------
@@ -117,17 +103,7 @@ def combined(p, temperatures):
 
 
 def ask_model(model, x, volumes):
-    """Ask a model about participants.
-
-    Parameters
-    ----------
-    x, volumes
-        What its components read; None for a component that it has not.
-
-    Returns
-    -------
-    Answer
-    """
+    """Ask a model about participants (`Answer`); `x` or `volumes` is None where no component reads it."""
     folds, members = [], []
     for fold in model.folds:
         single = {}
@@ -141,6 +117,6 @@ def ask_model(model, x, volumes):
     return Answer(np.mean(folds, axis=0), np.array(folds), np.concatenate(members))
 
 
-def answer_set(p, threshold, classes=CLASSES):
+def answer_set(p, threshold):
     """Classes that cannot be ruled out: whose probability is not more than `threshold` below 1 (tuple of str)."""
-    return tuple(name for name, stays in zip(classes, conformal.not_ruled_out(p, threshold), strict=True) if stays)
+    return tuple(name for name, stays in zip(CLASSES, conformal.not_ruled_out(p, threshold), strict=True) if stays)

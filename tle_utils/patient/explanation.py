@@ -39,10 +39,7 @@ def regional_maps(model, volumes):
 def explanation_picture(model, case):
     """What speaks for the answer to a case, over the person's own slice, with L and R and the hippocampi.
 
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One panel per question; each map is scaled to its own greatest value.
+    One panel per question (matplotlib.figure.Figure); each map is scaled to its own greatest value.
     """
     if "multitask" in model.card.components:
         maps = ensembles.ensemble_maps([fold.components["multitask"] for fold in model.folds], case.x)

@@ -168,14 +168,12 @@ def _result(metric, row):
 
 
 def describe_model(participants, volumes, predictions, *, folder, components, y_mm, profile, cohort, seed, workers=1):
-    """Card of a model, all but its name and files.
+    """Card of a model (`ModelCard`), all but its name and files.
 
     Parameters
     ----------
-    participants : pandas.DataFrame
-        Those the folds were made of.
-    volumes : pandas.DataFrame
-        In the same order, for the norms.
+    participants, volumes : pandas.DataFrame
+        Those the folds were made of and, in the same order, their volumes for the norms.
     predictions : pandas.DataFrame
         The model's predictions on all folds, recalibrated.
     folder : path-like
@@ -186,10 +184,6 @@ def describe_model(participants, volumes, predictions, *, folder, components, y_
         MNI y coordinates in mm of the slices of the networks; empty without networks.
     profile, cohort, seed
         Of the run.
-
-    Returns
-    -------
-    ModelCard
     """
     groups = participants["group"].to_numpy(str)
     metrics = model_metrics(predictions).set_index("metric")

@@ -35,7 +35,7 @@ def _arrays(fold):
 
 
 def write_models(folder, *, name, folds, card):
-    """Write a model: all its files under a temporary name first, then in place at once.
+    """Write a model: all its files under a temporary name first, then in place at once; returns its folder.
 
     Parameters
     ----------
@@ -48,11 +48,6 @@ def write_models(folder, *, name, folds, card):
         From `ensemble.trained_folds`. Rows and predictions of single participants are not written.
     card : model_card.ModelCard
         From `model_card.describe_model`; ``name`` and ``files`` are set here.
-
-    Returns
-    -------
-    pathlib.Path
-        The model's folder.
 
     Raises
     ------
@@ -160,7 +155,7 @@ def _read_fold(path, digest, card):
 
 
 def load_models(folder, **own):
-    """Read a model; refuse one that is damaged, changed, or made for other maps.
+    """Read a model (`ensemble.Ensemble`); refuse one that is damaged, changed, or made for other maps (TLEError).
 
     Parameters
     ----------
@@ -169,15 +164,6 @@ def load_models(folder, **own):
     **own
         What it is asked about: ``space``, ``modulate``, ``fwhm_mm``, ``y_mm``, ``classes``; those that are given must
         be the model's.
-
-    Returns
-    -------
-    ensemble.Ensemble
-
-    Raises
-    ------
-    TLEError
-        One line: what does not fit, and the remedy.
     """
     folder = find_model(folder)
     card = read_card(folder)

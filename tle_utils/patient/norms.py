@@ -138,12 +138,7 @@ def zscores(norms, volumes, person):
         Three rows per region (``measure``: left, right, asymmetry), the hippocampus first, then by the greatest
         deviation: ``region``, ``measure``, ``value``, ``expected``, ``low``, ``high`` (95 % of healthy people lie
         between) and ``z``. Volumes in ml; asymmetry is (left − right) / (left + right), negative when the left side is
-        the smaller one. NaN beside the value where there is no norm.
-
-    Raises
-    ------
-    TLEError
-        When the norms are of other regions, or the sex is neither F nor M.
+        the smaller one. NaN beside the value where there is no norm; TLEError when the norms are of other regions.
     """
     found, model = measures(volumes).iloc[0], choose_norm(norms, person)
     table = pd.DataFrame([name.rsplit("_", 1) for name in found.index], columns=["region", "measure"])

@@ -28,16 +28,9 @@ FLOOR = 0.02  # least deviation counted, so that differences of up to a tenth ne
 class TrainingMaps(BaseModel, frozen=True, extra="forbid"):
     """What the maps of the training controls are like.
 
-    Attributes
-    ----------
-    n : int
-        Controls.
-    mean, sd : dict of str to float
-        Of each of `MEASURES` over controls, the deviation at least `FLOOR`; empty with fewer than `LEAST` controls.
-    limit : float
-        Deviations beyond which a map counts as unlike.
-    flagged : dict of str to tuple of int
-        Class to how many of its training participants would be flagged, and how many there are.
+    `n` is the number of controls. `mean` and `sd` are those of each of `MEASURES` over controls, `sd` at least `FLOOR`;
+    both are empty with fewer than `LEAST` controls. Beyond `limit` deviations a map counts as unlike. `flagged` is a
+    dict of class to how many of its training participants would be flagged, and how many there are.
     """
 
     n: int
@@ -97,13 +90,8 @@ def judge(known, grey):
     A failing one for each measure beyond the limit; one that does not fail where the model had too few controls to say.
     """
     if not known.mean:
-        return [
-            flag(
-                "out_of_distribution",
-                f"whether the map is like the training maps is not known ({known.n} controls)",
-                False,
-            )
-        ]
+        reason = f"whether the map is like the training maps is not known ({known.n} controls)"
+        return [flag("out_of_distribution", reason, False)]
     flags = []
     for name, value in measure(grey).items():
         z = (value - known.mean[name]) / known.sd[name]

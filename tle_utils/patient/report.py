@@ -29,7 +29,9 @@ def set_text(classes):
 
 
 def card_content(case, model, coverage, answer=None, inside=None, table=None):
-    """Everything a card says, as plain values.
+    """Everything a card says, as plain values, ready for JSON (dict).
+
+    Without an answer ``probabilities``, ``set``, ``hippocampus`` and ``regions`` are None, whatever else was given.
 
     Parameters
     ----------
@@ -41,12 +43,6 @@ def card_content(case, model, coverage, answer=None, inside=None, table=None):
         The set of answers, from `ensemble.answer_set`.
     table : pandas.DataFrame, optional
         From `norms.zscores`.
-
-    Returns
-    -------
-    dict
-        Ready for JSON. Without an answer ``probabilities``, ``set``, ``hippocampus`` and ``regions`` are None, whatever
-        else was given.
     """
     given, card = case.given, model.card
     found = {
@@ -80,11 +76,8 @@ def card_content(case, model, coverage, answer=None, inside=None, table=None):
 def class_probabilities(answer, classes):
     """Probability of each class with its spread over the ensemble, from an `ensemble.Answer` about one participant.
 
-    Returns
-    -------
-    dict of str to dict of str to float
-        Class to ``probability`` (mean over folds), ``low``, ``high`` (least and greatest of all members), ``p5``,
-        ``p95`` (percentiles of the members).
+    Class to dict of float: ``probability`` (mean over folds), ``low``, ``high`` (least and greatest of all members),
+    ``p5``, ``p95`` (percentiles of the members).
     """
     rows = {}
     for name, p, members in zip(classes, answer.p[0], answer.members[:, 0].T, strict=True):
@@ -113,23 +106,10 @@ def _picture(figure):
 
 
 def write_card(found, card, folder, figures=None):
-    """Write ``card.html``, one page without any reference to other files, and ``card.json``.
+    """Write ``card.html``, one page without any reference to other files, and ``card.json``; returns both paths.
 
-    Parameters
-    ----------
-    found : dict
-        From `card_content`.
-    figures : dict of str to matplotlib.figure.Figure, optional
-        Pictures by their descriptions.
-
-    Returns
-    -------
-    html, json : pathlib.Path
-
-    Raises
-    ------
-    TLEError
-        When the folder cannot be written.
+    `found` comes from `card_content`; `figures` are pictures (matplotlib.figure.Figure) by their descriptions. TLEError
+    when the folder cannot be written.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
