@@ -65,12 +65,7 @@ def _over_changes(found, y_mm, label):
 def group_slices(stack, groups, y_mm):
     """Mean coronal slice of every class, below it the difference of patients from controls (Figure 1), on one scale.
 
-    Parameters
-    ----------
-    stack : numpy.ndarray
-        Shape (n, 160, 160), in the layout of `slices.load_slices`.
-    groups : sequence of str
-        Class of each participant.
+    `stack` has the shape (n, 160, 160), in the layout of `slices.load_slices`; `groups` are the participants' classes.
     """
     groups, found = np.asarray(groups), {}
     controls = stack[groups == "control"]
@@ -82,13 +77,7 @@ def group_slices(stack, groups, y_mm):
 
 
 def phantom_examples(found, y_mm):
-    """A control and a sclerotic patient of either side, and below each patient what the disease changed.
-
-    Parameters
-    ----------
-    found : dict of str to tuple
-        From `phantom_targets.example_slices`.
-    """
+    """A control and sclerotic patients (`phantom_targets.example_slices`), below each what the disease changed."""
     sclerosis = {group: "" if change is None else " with sclerosis" for group, (_, change) in found.items()}
     titled = {NAMES[group] + sclerosis[group]: pictures for group, pictures in found.items()}
     return _over_changes(titled, y_mm, "Change by the disease")
@@ -97,14 +86,8 @@ def phantom_examples(found, y_mm):
 def importance_rows(maps, background, title):
     """Importance maps of one network over the mean grey-matter slice, one panel per convolution (Figure 5).
 
-    Parameters
-    ----------
-    maps : dict of str to numpy.ndarray
-        Layer name to map, shape (160, 160), not negative; each panel is scaled to its own maximum.
-    background : numpy.ndarray
-        Mean slice, shape (160, 160).
-    title : str
-        Title of the figure.
+    `maps` is a dict of layer name to map, shape (160, 160), not negative; each panel is scaled to its own maximum.
+    `background` is the mean slice, shape (160, 160).
     """
     columns = min(3, len(maps))
     figure, axes = panels(-(-len(maps) // columns), columns, len(maps))
@@ -124,14 +107,7 @@ def importance_rows(maps, background, title):
 def brain_viewer(image, *, cut_mm, title):
     """Interactive viewer of a map over the template; works without a network (nilearn's StatMapView).
 
-    Parameters
-    ----------
-    image : nibabel image
-        In MNI space, values from 0.
-    cut_mm : tuple of float
-        x, y and z of the first view in mm.
-    title : str
-        Shown above the brain.
+    `image` is a nibabel image in MNI space with values from 0, `cut_mm` the x, y and z of the first view in mm.
     """
     looks = {"cmap": "inferno", "symmetric_cmap": False, "threshold": 1e-3, "opacity": 0.7, "black_bg": True}
     with warnings.catch_warnings():
@@ -143,12 +119,8 @@ def brain_viewer(image, *, cut_mm, title):
 def contact_sheet(pairs):
     """Grey-matter contours over each participant's registered T1w at y = −24 mm, one coronal panel per participant.
 
-    Panels are few in a row for a small cohort, and more for one that would make a page too long.
-
-    Parameters
-    ----------
-    pairs : sequence of tuple
-        ``(label, t1w, grey matter)``; paths of images on the template grid.
+    `pairs` are ``(label, t1w, grey matter)``: paths of images on the template grid. Panels are few in a row for a small
+    cohort, and more for one that would make a page too long.
     """
     columns = min(len(pairs), 4 if len(pairs) <= 24 else 8)
     figure, axes = panels(-(-len(pairs) // columns), columns, len(pairs))

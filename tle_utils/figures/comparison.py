@@ -23,10 +23,7 @@ BATCH_MARKS = {
 def pairs_matrix(table):
     """Differences between all pairs of models in points, row less column; a star where Holm's p is below 0.05.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `model_tests.pairwise`.
+    `table` comes from `model_tests.pairwise`.
     """
     names = list(dict.fromkeys([*table["model_a"], *table["model_b"]]))
     z, text = np.full((len(names), len(names)), np.nan), np.full((len(names), len(names)), "", object)
@@ -56,10 +53,8 @@ def accuracy_curves(table, column, title, ceiling=None):
     ----------
     table : pandas.DataFrame
         From `generalisation.learning_curve` or `generalisation.noise_curve`.
-    column : str
-        What stands on the horizontal axis: ``size`` or ``rate``.
-    title : str
-        Title of that axis.
+    column, title : str
+        What stands on the horizontal axis, ``size`` or ``rate``, and the title of that axis.
     ceiling : float, optional
         Lateralization accuracy of the ideal observer.
     """
@@ -92,10 +87,8 @@ def condition_points(table, row, condition, value="lateralization_accuracy", cha
     ----------
     table : pandas.DataFrame
         The columns `row`, `condition`, `value`, ``<value>_low``, ``<value>_high`` and ``n``.
-    row, condition : str
-        Columns that name the lines and the symbols.
-    value : str
-        Column to show.
+    row, condition, value : str
+        Columns that name the lines and the symbols, and the column to show.
     chance : float, optional
         Where to draw a dotted line.
     """
@@ -125,13 +118,7 @@ def condition_points(table, row, condition, value="lateralization_accuracy", cha
 
 
 def signature_figure(found):
-    """How often left is found and others are called left, with 95 % intervals, one line per table.
-
-    Parameters
-    ----------
-    found : pandas.DataFrame
-        From `sites.signature`.
-    """
+    """Shares of `sites.signature` (left found, others called left) with 95 % intervals, one line per table."""
     label = "share of the true class"
     shares = found.rename(columns={"share": label, "ci_low": f"{label}_low", "ci_high": f"{label}_high"})
     figure = condition_points(shares, "table", "what", label, chance=None)
@@ -142,13 +129,7 @@ def signature_figure(found):
 
 
 def set_answers(summary):
-    """What the conformal sets say of each class, as shares that sum to one.
-
-    Parameters
-    ----------
-    summary : pandas.DataFrame
-        From `conformal.summarise_sets`.
-    """
+    """What the conformal sets say of each class (`conformal.summarise_sets`), as shares that sum to one."""
     shares = summary.assign(correct=summary["one_answer"] - summary["wrong"])
     shares["open"] = (1 - shares[["one_answer", "both_sides", "empty"]].sum(axis=1)).clip(lower=0)
     labels = [f"{NAMES.get(row.group, row.group.capitalize())} (n = {row.n})" for row in summary.itertuples()]
@@ -164,12 +145,9 @@ def set_answers(summary):
 
 
 def coverage_figure(curve):
-    """Reached against stated coverage of conformal sets; on the dotted line they keep their word.
+    """Reached against stated coverage of conformal sets (`conformal.coverage_curve`) with Wilson's 95 % intervals.
 
-    Parameters
-    ----------
-    curve : pandas.DataFrame
-        From `conformal.coverage_curve`; error bars are Wilson's 95 % intervals.
+    On the dotted line they keep their word.
     """
     figure = go.Figure(diagonal(0, 1)).add_scatter(
         x=curve["stated"],

@@ -103,14 +103,8 @@ def _roc(found, colour, group=None, **looks):
 def side_roc(predictions, results, models, seed=0):
     """ROC curves of telling left from right in true patients, with pointwise 95 % bands; left is the positive class.
 
-    A click on a name in the legend hides its curve and band.
-
-    Parameters
-    ----------
-    predictions : pandas.DataFrame
-        Of several models; test rows of true left and right patients are used.
-    models : sequence of str
-        Models to draw, as far as they are in the predictions; five at most.
+    A click on a name in the legend hides its curve and band. `models` are those to draw, five at most, as far as they
+    are in the predictions. Test rows of true left and right patients are used.
     """
     figure, areas = go.Figure(), results.set_index("model")["auc_left_right"]
     rows = predictions[predictions["group"].isin(["left", "right"])]
@@ -188,14 +182,8 @@ def _add_frames(figure, moving, first, labels, start, prefix, suffix=""):
 def threshold_explorer(predictions, positive, seed=0):
     """ROC curve with its band; confusion matrix and measures at the threshold of a slider, which opens at 0.5.
 
-    Hover names the cases of each cell of the matrix, the surest first.
-
-    Parameters
-    ----------
-    predictions : pandas.DataFrame
-        Of one model of two classes; its test rows are used.
-    positive : str
-        Positive class.
+    Hover names the cases of each cell of the matrix, the surest first. The test rows of one model of two classes are
+    used, of which `positive` is one.
 
     Raises
     ------
@@ -228,12 +216,9 @@ def threshold_explorer(predictions, positive, seed=0):
 
 
 def confusion_cases(predictions):
-    """Confusion matrix with counts and the share of each true class; hover names the cases, the surest first.
+    """Confusion matrix of the test rows of one model: counts, and the share of each true class.
 
-    Parameters
-    ----------
-    predictions : pandas.DataFrame
-        Test rows of one model.
+    Hover names the cases, the surest first.
     """
     classes = [name for name in NAMES if name in set(predictions["group"])]
     surest = np.argsort(-predictions[[f"p_{name}" for name in classes]].max(axis=1).to_numpy(), kind="stable")
@@ -273,14 +258,9 @@ def slice_browser(cases, y_mm, start_mm):
     cases : dict of str to SliceCase
         Name in the list to participant.
     y_mm : sequence of int
-        MNI y coordinate of each slice in mm.
+        MNI y coordinate of each slice in mm; TLEError when a participant has more or fewer.
     start_mm : int
         Slice to open at, one of `y_mm`.
-
-    Raises
-    ------
-    TLEError
-        When the slices of a participant are not as many as `y_mm`, or `start_mm` is none of them.
     """
     y_mm = list(y_mm)
     if start_mm not in y_mm:

@@ -60,10 +60,7 @@ def wrapped(names):
 def loss_curves(curves):
     """Training and validation loss of every fold, one small panel per fold (Figures 3, 6 and 10).
 
-    Parameters
-    ----------
-    curves : pandas.DataFrame
-        ``repeat``, ``fold``, ``epoch``, ``loss``, ``val_loss``, ``best``, from `crossval.cross_validate`.
+    `curves` come from `crossval.cross_validate`.
     """
     runs = list(curves.groupby(["repeat", "fold"]))
     columns = min(5, len(runs))
@@ -96,14 +93,9 @@ def _box(part, value, split, **looks):
 
 
 def metric_points(folds, order):
-    """One point per fold, quartiles and the mean of every measure (Figure 4).
+    """One point per fold, quartiles and the mean of every measure of `metrics.fold_metrics` (Figure 4).
 
-    Parameters
-    ----------
-    folds : pandas.DataFrame
-        ``fold``, ``metric``, ``value``, from `metrics.fold_metrics`.
-    order : dict of str to str
-        Metrics to show, from left to right, and their names on the axis.
+    `order` is a dict: metrics to show, from left to right, to their names on the axis.
     """
     figure = go.Figure()
     for metric, name in order.items():
@@ -170,10 +162,7 @@ def model_intervals(results, value="accuracy", *, chance=None, label=None, chose
 def reliability(tables):
     """Observed against predicted frequency; on the dotted line a probability means what it says.
 
-    Parameters
-    ----------
-    tables : dict of str to pandas.DataFrame
-        Name of the model to its `calibration.reliability_table`; bands are Wilson's 95 % intervals.
+    `tables` is a dict of model name to `calibration.reliability_table`; bands are Wilson's 95 % intervals.
     """
     figure = go.Figure(diagonal(0, 1))
     for (name, table), colour in zip(tables.items(), SPLIT_COLOURS.values(), strict=False):
@@ -194,15 +183,10 @@ def reliability(tables):
 
 
 def volume_scatter(participants, unit="ml of grey matter"):
-    """Left against right hippocampal volume, coloured by class.
+    """Left against right hippocampal volume, coloured by class; `unit` is that of the volumes, for the axes.
 
-    Parameters
-    ----------
-    participants : pandas.DataFrame
-        ``participant_id``, ``group``, ``hippocampus_left``, ``hippocampus_right``; with ``sclerosis`` (as in
-        `unam.with_volumes`) a cross means sclerosis, and patients for whom that is not known are left out.
-    unit : str
-        Of the volumes, for the axes.
+    `participants` have ``hippocampus_left`` and ``hippocampus_right``; with ``sclerosis`` (as in `unam.with_volumes`) a
+    cross means sclerosis, and patients for whom that is not known are left out.
     """
     figure = go.Figure()
     known = participants if "sclerosis" in participants else participants.assign(sclerosis="")
@@ -228,10 +212,7 @@ def volume_scatter(participants, unit="ml of grey matter"):
 def zscore_figure(table):
     """Z-scores of regional volumes and asymmetries of one new person; the shaded band holds 95 % of healthy people.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Rows of `norms.zscores`, drawn from the top.
+    `table` holds rows of `norms.zscores`, drawn from the top.
     """
     names = table["region"].unique()
     figure = go.Figure().add_vrect(x0=-1.96, x1=1.96, fillcolor=GREY, opacity=0.2, line_width=0)

@@ -34,8 +34,6 @@ def map_grid(columns, backgrounds, y_mm, title):
         Title of a column to its panels: label of a row to signed map, shape (160, 160); the same rows in every column.
     backgrounds : dict of str to numpy.ndarray
         Title of a column to slice.
-    title : str
-        Figure title.
     """
     figure, axes = brains.panels(len(next(iter(columns.values()))), len(columns))
     outlines = [scores.truth_slice(side, y_mm, 0) for side in SIDES]
@@ -58,15 +56,7 @@ def map_grid(columns, backgrounds, y_mm, title):
 
 
 def glass_brain(image, title):
-    """A map as seen through the brain from three sides.
-
-    Parameters
-    ----------
-    image : nibabel image
-        In MNI space, values from 0.
-    title : str
-        Shown above.
-    """
+    """A map (nibabel image in MNI space, values from 0) as seen through the brain from three sides."""
     figure = plt.figure(figsize=(brains.WIDTH, 2.8), dpi=brains.DPI)
     looks = {"colorbar": True, "cmap": "YlOrRd", "vmin": 0, "threshold": 1e-3, "cbar_tick_format": "%.2f"}
     display = plotting.plot_glass_brain(image, figure=figure, **looks)
@@ -78,12 +68,7 @@ def glass_brain(image, title):
 def truth_points(summary, unfit=()):
     """Scores against the truth of every method and layer with their 95 % intervals, one column per measure.
 
-    Parameters
-    ----------
-    summary : pandas.DataFrame
-        One group of patients.
-    unfit : collection of (str, str, str)
-        Shown as a cross, with the word in the label.
+    `summary` holds one group of patients; what is unfit is shown as a cross, with the word in the label.
     """
     measures = {
         "over_chance": ("Most important voxels in the<br>affected hippocampus, over chance", 1),
@@ -92,11 +77,9 @@ def truth_points(summary, unfit=()):
     }
     figure = make_subplots(1, 3, shared_yaxes=True, horizontal_spacing=0.03)
     rows = summary.iloc[::-1]
-    labels, symbols = [], []
-    for network, method, layer in rows[["network", "method", "layer"]].itertuples(index=False):
-        failed = (network, method, layer) in unfit
-        labels.append(f"{network}: {kind_name(method, layer)}" + " (unfit)" * failed)
-        symbols.append("x" if failed else "circle")
+    kinds = list(rows[["network", "method", "layer"]].itertuples(index=False, name=None))
+    labels = [f"{kind[0]}: {kind_name(*kind[1:])}" + " (unfit)" * (kind in unfit) for kind in kinds]
+    symbols = ["x" if kind in unfit else "circle" for kind in kinds]
     for column, (name, (text, chance)) in enumerate(measures.items(), start=1):
         place = {"row": 1, "col": column}
         figure.add_scatter(
@@ -128,8 +111,6 @@ def cascade_lines(summary, alike, title):
         ``spearman`` and ``ssim``; ``number`` -1 is a network trained on random labels.
     alike : float
         Rank correlation from which on maps count as alike.
-    title : str
-        Figure title.
     """
     figure = make_subplots(1, 2, subplot_titles=["Rank correlation", "Structural similarity"], horizontal_spacing=0.08)
     place = summary["number"].where(summary["number"] >= 0, summary["number"].max() + 1)
@@ -173,8 +154,6 @@ def saliency_takeaways(verdicts, summary, unfit, best):
         From `sanity_checks.verdicts`, with ``network``.
     summary : pandas.DataFrame
         All groups of patients; empty where no lesion is known.
-    unfit : collection of (str, str, str)
-        Not considered.
     best : str
         The network that validation prefers.
 

@@ -133,14 +133,8 @@ def texts(table, digits=3):
 def shown(table, digits=3, **names):
     """A table for a page (IPython.display.HTML), which sorts it and offers it as TSV; nothing is cut.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Numbers of rows are left out, everything is escaped.
-    digits : int
-        Decimals of numbers that are no counts.
-    **names : str
-        Words for columns that mean something else here than elsewhere.
+    Numbers of rows are left out, everything is escaped. `digits` are the decimals of numbers that are no counts;
+    `names` are words for columns that mean something else here than elsewhere.
     """
     text = texts(table.rename(columns=names), digits)
     numbered = table.index.name is None and pd.api.types.is_integer_dtype(table.index)
@@ -150,19 +144,10 @@ def shown(table, digits=3, **names):
 
 
 def readable(results, metrics):
-    """Results as text: each metric with its interval in one cell, and the mean and spread over folds beside accuracy.
+    """Some `metrics` as text (pandas.DataFrame), from `model_tests.results_table` or `model_tests.subgroups`.
 
-    Parameters
-    ----------
-    results : pandas.DataFrame
-        From `model_tests.results_table` or `model_tests.subgroups`.
-    metrics : sequence of str
-        Which metrics to show, for example ``["accuracy", "auc"]``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Text cells like ``0.80 [0.76, 0.83]`` and ``0.80 ± 0.15``; an undefined value is ``–``.
+    Each stands with its interval in one cell, like ``0.80 [0.76, 0.83]``, and beside the accuracy its mean and spread
+    over folds, ``0.80 ± 0.15``; an undefined value is ``–``.
     """
     parts = results[[f"{metric}{end}" for metric in metrics for end in ("", "_low", "_high")]]
     cells = texts(parts, digits=2).set_axis(list(metrics), axis=1)
@@ -187,15 +172,7 @@ def readable_signature(found):
 
 
 def interval_text(metrics, metric):
-    """A metric with its 95 % interval and n for sentences, like ``0.83 (95 % CI 0.76–0.88, n = 150)``.
-
-    Parameters
-    ----------
-    metrics : pandas.DataFrame
-        From `metrics.model_metrics`.
-    metric : str
-        For example ``"accuracy"``.
-    """
+    """A metric of `metrics.model_metrics` for sentences, like ``0.83 (95 % CI 0.76–0.88, n = 150)``."""
     row = metrics.set_index("metric").loc[metric]
     return f"{row['value']:.2f} (95 % CI {row['ci_low']:.2f}–{row['ci_high']:.2f}, n = {row['n']})"
 
