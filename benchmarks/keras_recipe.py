@@ -1,4 +1,4 @@
-"""The plain Keras loop that cross-validation is compared with: a fresh ``model.fit`` of the 3-layer CNN (Figure 2) per fold.
+"""The plain Keras loop that cross-validation is compared with: a fresh ``model.fit`` of the 3-layer CNN per fold.
 
 Run as a script; it needs keras, TensorFlow and numpy and nothing else of this package::
 

@@ -1,4 +1,4 @@
-"""The plain PyTorch loop that training is compared with: the 3-layer CNN (Figure 2) on one fold, epochs timed one by one.
+"""The plain PyTorch loop that training is compared with: the 3-layer CNN on one fold, epochs timed one by one.
 
 Run as a script by an interpreter that has PyTorch; it needs numpy and nothing else of this package::
 

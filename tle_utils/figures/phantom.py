@@ -5,8 +5,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from tle_utils.figures.numbers import COLOURS, DOTTED, GREY, NAMES, diagonal, error_bars
+from tle_utils.imaging.atlas import SIDES
 
-SIDES = ("left", "right")
 INTERVAL = "#bdbdbd"
 
 
@@ -16,7 +16,7 @@ def effects_forest(effects):
     Parameters
     ----------
     effects : pandas.DataFrame
-        From `phantom_targets.realised_effects`.
+        From `volumes.measured_effects`.
     """
     panels = [(side, hemisphere) for side in SIDES for hemisphere in SIDES if side in set(effects["patients"])]
     order = effects.groupby("region")["published_d"].mean().sort_values(ascending=False).index
@@ -111,7 +111,7 @@ def measured_effects(effects):
     Parameters
     ----------
     effects : pandas.DataFrame
-        From `phantom_targets.realised_effects`.
+        From `volumes.measured_effects`.
     """
     figure = go.Figure()
     for side in SIDES:
