@@ -87,6 +87,10 @@ def main(argv=None):
     except TLEError as error:
         print(f"tle_utils: {error}", file=sys.stderr)
         return 2
+    except PermissionError as error:
+        place = os.path.relpath(error.filename) if error.filename else "a file"
+        print(f"tle_utils: {place}: no permission: change it, or that of its folder", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("tle_utils: interrupted", file=sys.stderr)
         return 130

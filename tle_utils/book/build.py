@@ -1,5 +1,6 @@
 """The book: stages pages, executed notebooks and the run card in ``_build/source`` and builds ``_build/html``."""
 
+import contextlib
 import fnmatch
 import itertools
 import json
@@ -68,6 +69,12 @@ def _without_progress(notebook):
     return content
 
 
+def _remove(folder):
+    """Remove a folder if there is one; pages of an earlier book that cannot be removed are no silent matter."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+
+
 def stage(profile, cohort):
     """Put the source of the book together in ``_build/source`` (pathlib.Path).
 
@@ -87,7 +94,7 @@ def stage(profile, cohort):
         elif name != RUN_CARD and not any((book / f"{name}{end}").exists() for end in (".md", ".ipynb", ".rst")):
             remedy = "write it or take the line out"
             raise TLEError(f"book/_toc.yml names '{name}', but there is no book/{name}.md: {remedy}")
-    shutil.rmtree(source, ignore_errors=True)
+    _remove(source)
     shutil.copytree(book, source)
     for name, executed in chapters.items():
         write_json(source / f"{name}.ipynb", _without_progress(executed))
@@ -106,6 +113,6 @@ def build_book(profile, cohort, single=False):
     options = ["--config", "_config.yml", "--path-output", ".", "-n", "-W", "--keep-going"]
     jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     builder = "singlehtml" if single else "html"
-    shutil.rmtree(root / "_build" / builder, ignore_errors=True)  # pages of an earlier book
+    _remove(root / "_build" / builder)  # pages of an earlier book
     command = [*jupyter_book, "build", os.path.relpath(source, root), *options, "--builder", builder]
     return subprocess.run(command, cwd=root).returncode

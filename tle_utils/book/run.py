@@ -326,8 +326,6 @@ def run_chain(profile, cohort, settings=(), workers=None, scheduler=None):
             run.write_card(started, states | {name: "interrupted"})
             _complain(f"interrupted in {name}; the same command goes on from there")
             return 130
-        except PermissionError as error:
-            raise TLEError(f"{run.relative(error.filename or shown)}: no permission: change that of {shown}") from error
         finally:
             if "kernels" in vars(run):
                 run.kernels.close()
