@@ -1,6 +1,5 @@
 """The book: stages pages, executed notebooks and the run card in ``_build/source`` and builds ``_build/html``."""
 
-import contextlib
 import fnmatch
 import itertools
 import json
@@ -70,9 +69,14 @@ def _without_progress(notebook):
 
 
 def _remove(folder):
-    """Remove a folder if there is one; pages of an earlier book that cannot be removed are no silent matter."""
-    with contextlib.suppress(FileNotFoundError):
+    """Remove a folder if there is one: pages of an earlier book must not stay."""
+    try:
         shutil.rmtree(folder)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        where = f"{folder.parent.name}/{folder.name}"
+        raise TLEError(f"{where}: cannot be removed ({error.strerror}): change its permissions") from error
 
 
 def stage(profile, cohort):

@@ -11,6 +11,7 @@ from mdit_py_plugins.substitution import substitution_plugin
 from tle_utils.__main__ import main
 from tle_utils.base.errors import TLEError
 from tle_utils.base.fingerprints import sha256
+from tle_utils.book import build
 from tle_utils.book.build import run_card, stage
 from tle_utils.book.run import Run
 
@@ -93,6 +94,16 @@ def test_stage_takes_pages_the_run_card_and_notebooks_without_their_progress(pro
     result.write_text("another one")
     with pytest.raises(TLEError, match=r"01_preprocessing tells of other results \(runs.*card.html changed\): run "):
         stage("demo", "phantom")
+
+
+@pytest.mark.parametrize("kind", [PermissionError, OSError])
+def test_pages_of_an_earlier_book_that_cannot_be_removed_are_named(tmp_path, monkeypatch, kind):
+    def refuse(folder):
+        raise kind(13, "Permission denied", "x.html")
+
+    monkeypatch.setattr(build.shutil, "rmtree", refuse)
+    with pytest.raises(TLEError, match=r"_build/source: cannot be removed \(Permission denied\)"):
+        build._remove(tmp_path / "_build" / "source")
 
 
 def test_run_card_shows_every_value_letter_by_letter():
