@@ -16,6 +16,7 @@ from tle_utils.base.errors import TLEError
 from tle_utils.cohorts.manifest import Cohort, Local
 from tle_utils.cohorts.participants import load_cohort
 from tle_utils.cohorts.scans import folded
+from tle_utils.cohorts.tables import _EMPTY
 from unit.cohorts.lab import Lab
 
 LOOK_ALIKES = [
@@ -38,7 +39,7 @@ LOOK_ALIKES = [
 ]
 LETTERS = st.characters(categories=["L", "N", "M"], codec="utf-8")
 ID = st.sampled_from(LOOK_ALIKES) | st.text(LETTERS, min_size=1, max_size=4) | st.integers(0, 120).map(str)
-ID = ID.map(lambda text: unicodedata.normalize("NFC", text))
+ID = ID.map(lambda text: unicodedata.normalize("NFC", text)).filter(lambda text: text.lower() not in _EMPTY)
 PEOPLE = st.lists(
     st.tuples(ID, st.sampled_from(["none", "L", "R", "both", "?"])), min_size=1, max_size=6, unique_by=lambda p: p[0]
 )
