@@ -4,7 +4,8 @@ The **label** of a participant is the text of the id column, stripped and in Uni
 ``sub-``; nothing else is dropped or added. A file belongs to the participant whose label it carries, letter by letter:
 
 - a name that begins with ``sub-`` (of a map: behind the tool's prefix, such as ``mwp1``) is read by the rules of BIDS:
-  its label stands between ``sub-`` and the next ``_``, and its ``sub-`` and ``ses-`` folders must say the same;
+  its label stands between ``sub-`` and the next ``_``, and its ``sub-`` and ``ses-`` folders must say the same; a part
+  that BIDS does not know (``sub-P1_1_T1w``) stops the run, since the label may go on there;
 - of any other map the whole name without prefix and extension is the label; any other scan of BIDS stops the run;
 - where the manifest says ``ids: {from: regex}``, its one group, searched in the path inside the folder, is the label;
 - where the manifest names a column ``image``, the table says which file is whose.
@@ -34,6 +35,7 @@ FIELDS = {name: name for name in ("acq", "run", "ce", "rec", "space", "res", "de
 MAP_KINDS = ("prefix", "space", "res", "desc", "den", "label", "segm", "modulated", "fwhm", "suffix")
 COMPARED = ("folder", "ses", "acq", "ce", "rec", "part", "inv", "echo", *MAP_KINDS)
 _WALKED = re.compile(r"sub-[^/]+(/ses-[^/]+)?(/anat)?")
+_WORDS = ("T1w", "UNIT1", "probseg", "probability")  # parts of a BIDS name without a value
 _TEMPLATE = re.compile(r"MNI|Ixi549")
 
 
@@ -141,6 +143,9 @@ def _scan(cohort, path, place, fault=""):
         raise TLEError(
             f"{place}: the name does not begin with sub-, so that it does not say whose scan it is: {remedy}"
         )
+    if not rule and "sub" in said and (odd := [p for p in stem.split("_")[1:] if "-" not in p and p not in _WORDS]):
+        what = f"'{odd[0]}' is no part of a BIDS name, and the id may go on there"
+        raise TLEError(f"{place}: {what}: rename the file, or write ids for cohort {cohort.name} in {FILE_NAME}")
     for key in ("ses",) if rule else ("sub", "ses"):
         for value in (part[4:] for part in folders if part.startswith(f"{key}-")):
             if said.setdefault(key, value) != value and stem.startswith("sub-"):

@@ -113,8 +113,8 @@ def check(case):
             assert Path(row.image).read_text().split("\n")[0] == label and row.group == truth[label]
         kept, left = set(table["participant_id"]), table.attrs["left_out"]
         out = {one["participant_id"] for one in left if "word for word" not in one["reason"]}
-        bids = {label: label.split("_")[0] if kind != "whole" else label for label in files if files[label]}
-        assert kept.isdisjoint(out) and kept | out == {f"sub-{label}" for label in {*truth, *bids.values()}}
+        found = {label for label in files if files[label]}
+        assert kept.isdisjoint(out) and kept | out == {f"sub-{label}" for label in {*truth, *found}}
         assert len(table) + sum(one["place"].startswith("people.tsv") for one in left) == len(rows)
         lost = {one["participant_id"]: one["lost"] for one in left if one["place"].startswith("people.tsv")}
         for name, side, _ in set(rows):

@@ -85,6 +85,13 @@ def test_maps_that_begin_with_sub_are_read_as_bids(lab):
     assert left(table) == {"sub-03": "no scan", "sub-021": "no row for this scan"}
 
 
+@pytest.mark.parametrize("name", ["sub-01_2", "sub-01_b_T1w", "sub-01_T1w_2", "sub-01_ses-a_x"])
+def test_a_map_whose_id_may_go_on_stops(lab, name):
+    assert "is no part of a BIDS name" in maps(lab, f"mri/mwp1{name}.nii").refused()
+    lab.entry["ids"] = {"from": "sub-([0-9]+)"}
+    assert set(named(lab.load())) == {"sub-01"}
+
+
 def test_maps_of_other_tissues_spaces_and_hidden_files_never_count(lab):
     smriprep = "sub-{0}/anat/sub-{0}_{1}label-{2}_probseg.nii.gz"
     space = "space-MNI152NLin2009cAsym_"
@@ -107,6 +114,8 @@ def test_spm_leaves_native_and_white_maps_beside(lab):
         ("sub-03/ses-a/anat/sub-03_ses-b_T1w.nii.gz", "ses-b lies in the folder ses-a"),
         ("sub-03/anat/scan_T1w.nii.gz", "does not begin with sub-"),
         ("sub-03/anat/sub-03_acq-a_acq-b_T1w.nii.gz", "acq- stands twice"),
+        ("sub-03/anat/sub-03_2_T1w.nii.gz", "'2' is no part of a BIDS name, and the id may go on there"),
+        ("sub-03/anat/sub-03_b_acq-x_T1w.nii.gz", "'b' is no part of a BIDS name"),
         ("sub-03/anat/sub-03-2_T1w.nii.gz", "sub-03-2 lies in the folder sub-03"),
     ],
 )
