@@ -2,9 +2,9 @@
 
 The rows ``epoch``, ``folds`` and ``accuracy`` train the 3-layer CNN (Figure 2) on left against right patients of a
 phantom cohort made on the spot, with the settings of the preset ``book`` on all sides: mirror images, z-scores of the
-training part, noise, Adam, batches of 8, He-uniform convolutions, batch normalisation with momentum 0.9, a pass over the
-validation part after every epoch, and the weights of the epoch with the lowest validation loss. The learning rate is the demo's,
-and early stopping is off, so that every side does the same number of epochs.
+training part, noise, Adam, batches of 8, He-uniform convolutions, batch normalisation with momentum 0.9, a pass over
+the validation part after every epoch, and the weights of the epoch with the lowest validation loss. The learning rate
+is the demo's, and early stopping is off, so that every side does the same number of epochs.
 
 - ``epoch``: `training.train_fold` against `torch_recipe` on the same arrays, as many threads on both sides, folds and
   sides in turn; medians. Ours is the time of a fold less that of a fold of one epoch, so that data preparation, the
