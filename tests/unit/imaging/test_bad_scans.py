@@ -107,7 +107,7 @@ def test_scan_that_cannot_be_planted_is_named_and_the_rest_go_on(two, tmp_path, 
     made = prepare.prepare_maps(load_manifest().cohort("planted"), tmp_path / "run", **options)
     assert made.failed["participant_id"].tolist() == [FILLING]
     assert len(pd.read_csv(tmp_path / "run" / "participants.tsv", sep="\t")) == 1
-    assert left_out([tmp_path / "run", tmp_path / "none"]) == [f"{FILLING}: b.nii.gz: bad"]
+    assert left_out([tmp_path / "run", tmp_path / "none"]) == [{"participant_id": FILLING, "reason": "b.nii.gz: bad"}]
     person = {"participant_id": "sub-09", "group": "left", "image": str(damaged), "image_kind": "t1w"}
     path, line = prepare._plant_one(person, tmp_path, 0.4)
     assert path == "" and line.startswith("sub-09: b.nii.gz: the file has zero bytes")
