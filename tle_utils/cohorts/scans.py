@@ -227,9 +227,8 @@ def _remedy(cohort, scans, keys):
     fields = [field for field, key in FIELDS.items() if key in keys]
     if not fields:
         return f"write images (a pattern that fits one of them) for cohort {cohort.name} in {FILE_NAME}"
-    value = next(filter(None, sorted(scan.said.get(FIELDS[fields[0]], "") for scan in scans)), "")
     write = " or ".join(f"cohorts.{cohort.name}.{field}" for field in fields)
-    return f"write {write} in {FILE_NAME}, for example {fields[0]}: '{value}'"
+    return f"write {write} with the value that is meant into {FILE_NAME}"
 
 
 def _choose(cohort, mine):
