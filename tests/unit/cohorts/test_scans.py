@@ -189,7 +189,7 @@ def test_several_sessions_stop_until_one_is_named(lab):
     lab.table(THREE).scans(*session_names(s01=["pre", "post"], s02=["pre", "post"], s03=["preop"]))
     said = lab.refused()
     assert "2 participants have several scans, such as sub-01" in said and "(ses: post 2, pre 2)" in said
-    assert "write cohorts.lab.session in data_manifest.yaml" in said
+    assert "write cohorts.lab.session with the value that is meant" in said
     lab.entry["session"] = "pre"
     assert left(lab.load()) == {"sub-03": "no scan of the kind that the manifest asks for (ses: preop 1)"}
     lab.entry["session"] = ["pre", "preop"]
