@@ -23,6 +23,7 @@ WAY = [
     ("measures, importance", ["figures"]),
     ("figures, tables", ["book", "patient"]),
 ]
+ROW = 3  # steps of the way per row of the picture
 BOX, GAP, LINE = 168, 34, 15  # width of a box, room for an arrow, height of a line of text
 
 
@@ -67,21 +68,21 @@ def picture():
     doors = {name: says(ROOT / "tle_utils" / name / "__init__.py") for _, names in WAY for name in names}
     lines = max(len(textwrap.wrap(re.split(r"[.;]", text)[0], 24)) for text in doors.values())
     height = 48 + LINE * lines
-    width, whole = len(WAY) * (BOX + GAP) + 10, 2 * height + 150
+    story = 2 * height + 82  # room for a row of doors
+    width, whole = ROW * (BOX + GAP) + 10, len(WAY) // ROW * story + 96
     parts = []
-    for column, (thing, names) in enumerate(WAY):
-        x = 5 + GAP + column * (BOX + GAP)
-        middle = 40 + height + 7
-        parts.append(_words(x - GAP, 24, [thing], 'class="thing"'))
-        parts.append(f'<path class="arrow" d="M{x - GAP + 3} 32 V{middle} H{x - 5}" marker-end="url(#tip)"/>')
+    for number, (thing, names) in enumerate(WAY):
+        x, top = 5 + GAP + number % ROW * (BOX + GAP), number // ROW * story
+        middle = top + 40 + height + 7
+        parts.append(_words(x - GAP, top + 24, [thing], 'class="thing"'))
+        parts.append(f'<path class="arrow" d="M{x - GAP + 3} {top + 32} V{middle} H{x - 5}" marker-end="url(#tip)"/>')
         for row, name in enumerate(names):
-            y = 40 + (row * (height + 14) if len(names) > 1 else (height + 14) / 2)
+            y = top + 40 + (row * (height + 14) if len(names) > 1 else (height + 14) / 2)
             parts.append(_box(x, y, height, name, doors[name]))
-    base = says(ROOT / "tle_utils" / "base" / "__init__.py")
-    y = 2 * height + 72
-    parts.append(f'<rect class="box" x="{5 + GAP}" y="{y}" width="{width - GAP - 15}" height="56" rx="7"/>')
-    parts.append(_words(5 + GAP + 9, y + 20, ["base"], 'class="name"'))
-    parts.append(_words(5 + GAP + 9, y + 38, [re.split(r"[;]", base)[0]]))
+    base = textwrap.wrap(re.split(r"[;]", says(ROOT / "tle_utils" / "base" / "__init__.py"))[0], 90)
+    y = len(WAY) // ROW * story + 4
+    parts.append(f'<rect class="box" x="{5 + GAP}" y="{y}" width="{width - GAP - 15}" height="82" rx="7"/>')
+    parts.append(_words(5 + GAP + 9, y + 20, ["base"], 'class="name"') + _words(5 + GAP + 9, y + 38, base))
     style = (
         "text{font:12px system-ui,sans-serif;fill:#1b1b1b}.name{font:700 14px system-ui,sans-serif}"
         ".thing{font:italic 12px system-ui,sans-serif}.box{fill:#eef2f7;stroke:#5b6b7f}"

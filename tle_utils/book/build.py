@@ -44,7 +44,7 @@ def run_card(card):
         "# Run card",
         "How the results on these pages were made, from {download}`run.json`.",
         "## Run",
-        table(["", ""], [(key.replace("_", " "), value) for key, value in facts.items()]),
+        markdown_table(["", ""], [(key.replace("_", " "), literal(value)) for key, value in facts.items()]),
         *(["## Left out", table(["participant", "reason"], map(dict.values, left_out))] if left_out else []),
         "## Notebooks",
         table(["notebook", *columns], [(name, *(one[column] for column in columns)) for name, one in notebooks]),
