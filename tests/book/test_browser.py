@@ -332,7 +332,8 @@ def test_the_whole_book_fits_on_one_page(book, browser):
     state = page.evaluate(STATE)
     titles = page.locator("article :is(h1, h2)").all_inner_texts()
     page.close()
-    parts = [(book / f"{path.stem}.html").read_text() for path in (book / "_sources").glob("*")]
+    pages = (path.relative_to(book / "_sources") for path in (book / "_sources").rglob("*") if path.is_file())
+    parts = [(book / page.with_suffix(".html")).read_text() for page in pages]
     assert len(state["plots"]) == sum(text.count('class="tle-plot"') for text in parts) > 3
     assert all(plot["marks"] for plot in state["plots"]) and [frame["painted"] for frame in state["frames"]] == [True]
     assert state["tables"] == state["saves"] > 0 and not state["broken"] and not trouble["errors"]
