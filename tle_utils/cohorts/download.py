@@ -17,7 +17,7 @@ import urllib3
 
 from tle_utils.base.errors import TLEError
 from tle_utils.base.files import write_bytes, write_json
-from tle_utils.base.fingerprints import sha256
+from tle_utils.base.fingerprints import sha256, stamp_of
 from tle_utils.base.parallel import Progress
 from tle_utils.base.text import amount
 from tle_utils.cohorts.manifest import OpenNeuro, inside
@@ -64,14 +64,14 @@ def published_files(cohort):
 
 
 def _verified(folder, published):
-    """Local files with the published bytes by path; size and time of a file are kept, so that it is hashed once."""
+    """Local files with the published bytes by path; a file's stamp is kept, so that it is hashed once."""
     state, known, good = folder / ".verified.json", {}, {}
     with contextlib.suppress(OSError, ValueError):
         known = dict(json.loads(state.read_text(encoding="utf-8")))
     for path, (size, checksum) in published.items():
         file = folder / path
         if os.path.isfile(file) and os.access(file, os.R_OK) and file.stat().st_size == size:
-            now = [size, file.stat().st_mtime_ns, checksum]
+            now = [*stamp_of(file), checksum]
             if known.get(path) == now or sha256(file) == checksum:
                 good[path], known[path] = file, now
     if good:

@@ -1,6 +1,7 @@
 import hashlib
 import http.server
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -202,10 +203,14 @@ def test_a_small_copy_or_other_bytes_under_the_right_name_do_not_count(server, n
     assert list(verified_files(net)[0]) == list(FILES)
 
 
-def test_a_file_changed_after_it_was_verified_is_noticed(server, net):
+@pytest.mark.parametrize("keeps_its_time", [False, True])
+def test_a_file_changed_after_it_was_verified_is_noticed(server, net, keeps_its_time):
     fetch(net, mirror=server.address)
     file = net.folder / FIRST
+    before = file.stat()
     file.write_bytes(file.read_bytes()[:-1] + b"!")
+    if keeps_its_time:
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert verified_files(net)[1] == [file]
 
 
