@@ -32,7 +32,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "baselines": ["comparators", "leave_one_out"],
+        "baselines": ["AUTOHS", "autohs_answers", "comparators", "leave_one_out"],
         "crossval": ["cross_validate", "make_folds"],
         "ideal_observer": ["IDEAL_OBSERVER", "ideal_predictions", "read_truth"],
         "multitask": ["load_inputs"],

@@ -19,6 +19,8 @@ from tle_utils.imaging import slices
 from tle_utils.models.predictions import out_of_fold
 
 VOLUMES = ["hippocampus_left", "hippocampus_right"]
+AUTOHS = "AutoHS rule (untrained)"
+AUTOHS_RIGHT_ABOVE, AUTOHS_LEFT_BELOW = 0.0469, -0.0708
 SVM_C = (0.01, 0.1, 1.0, 10.0)
 BLOCK = 16384
 
@@ -72,6 +74,48 @@ def hippocampal_volumes(participants, folds):
     return out_of_fold(participants, folds, "hippocampal volumes", predict)
 
 
+def _asymmetry_index(volumes):
+    """(L − R) / (L + R), shape (n, 1)."""
+    return (volumes[:, :1] - volumes[:, 1:]) / volumes.sum(axis=1, keepdims=True)
+
+
+def autohs_answers(participants):
+    """What the untrained rule of AutoHS says of each participant: ``left``, ``right`` or, where silent, ``control``.
+
+    Right sclerosis where the asymmetry (L − R) / (L + R) of the hippocampal volumes is above 0.0469, left where it is
+    below −0.0708 (Brain Communications 2026, fcag320). TLEError names who has no volumes.
+    """
+    index = _asymmetry_index(_volumes(participants))[:, 0]
+    return np.select([index > AUTOHS_RIGHT_ABOVE, index < AUTOHS_LEFT_BELOW], ["right", "left"], "control")
+
+
+def autohs(participants, folds):
+    """The answers of `autohs_answers`, where a class that the cohort does not have becomes ``control``.
+
+    The rule gives answers and no probabilities. The probability of an answer is the share of training participants with
+    such an answer, a side or none, for whom it is correct (one correct and one wrong are added, and it stays above all
+    others); the other classes share the rest equally. So a silent rule names neither side, which counts half where the
+    side is asked. TLEError where the cohort has no controls.
+    """
+    groups, said = _groups(participants), autohs_answers(participants)
+    classes = np.unique(groups)
+    if "control" not in classes:
+        raise TLEError(f"{AUTOHS}: there are no controls, and it may name no side: leave this comparator out")
+    said = np.where(np.isin(said, classes), said, "control")
+
+    correct, silent = said == groups, said == "control"
+
+    def predict(train, rows, number):
+        worth = np.empty((len(rows), 1))
+        for kind in (True, False):
+            alike = train[silent[train] == kind]
+            share = (correct[alike].sum() + 1) / (len(alike) + 2)
+            worth[silent[rows] == kind] = max(share, 1 / len(classes) + 0.01)
+        return classes, np.where(said[rows, None] == classes, worth, (1 - worth) / (len(classes) - 1))
+
+    return out_of_fold(participants, folds, AUTOHS, predict)
+
+
 def asymmetry(participants, folds):
     """Thresholds on two numbers: asymmetry (L − R) / (L + R) for the side, the smaller volume for patient or control.
 
@@ -79,7 +123,7 @@ def asymmetry(participants, folds):
     right probabilities are the patient's probability divided by that of the side. TLEError names who has no volumes.
     """
     volumes, groups = _volumes(participants), _groups(participants)
-    index = (volumes[:, :1] - volumes[:, 1:]) / volumes.sum(axis=1, keepdims=True)
+    index = _asymmetry_index(volumes)
     smaller = volumes.min(axis=1, keepdims=True)
 
     def two_way(feature, is_first, train, rows):
@@ -161,20 +205,28 @@ def voxel_svm(x, participants, folds, seed=0, shuffled=False):
 
 
 def comparators(x, participants, folds, seed=0):
-    """Predictions of all comparators in one table: majority, shuffled labels, volumes, asymmetry index, voxel SVM."""
+    """Predictions of all comparators in one table: majority, shuffled labels, the models of volumes, voxel SVM.
+
+    The untrained rule is among them where the cohort has controls.
+    """
     tables = [
         majority(participants, folds),
         voxel_svm(x, participants, folds, seed, shuffled=True),
-        hippocampal_volumes(participants, folds),
-        asymmetry(participants, folds),
+        *_models_of_volumes(participants, folds),
         voxel_svm(x, participants, folds, seed),
     ]
     return pd.concat(tables, ignore_index=True)
 
 
-def leave_one_out(participants):
-    """Predictions of everyone by models that were fitted on all others: majority, asymmetry index, regression.
+def _models_of_volumes(participants, folds):
+    models = [hippocampal_volumes, asymmetry] + [autohs] * ("control" in set(participants["group"]))
+    return [model(participants, folds) for model in models]
 
+
+def leave_one_out(participants):
+    """Predictions of everyone by models that were fitted on all others: majority and the models of volumes.
+
+    The untrained rule is among them where the cohort has controls.
     TLEError when a class has fewer than two participants, or one of them no hippocampal volumes.
     """
     counts = participants["group"].value_counts()
@@ -182,5 +234,4 @@ def leave_one_out(participants):
         raise TLEError(f"leave-one-out needs two classes with two participants each: {counts.to_dict()}")
     everyone, none = np.arange(len(participants)), np.array([], int)
     folds = [(np.delete(everyone, one), none, everyone[[one]]) for one in everyone]
-    models = (majority, asymmetry, hippocampal_volumes)
-    return pd.concat([model(participants, folds) for model in models], ignore_index=True)
+    return pd.concat([majority(participants, folds), *_models_of_volumes(participants, folds)], ignore_index=True)

@@ -50,6 +50,10 @@ def test_the_table_is_taken_from_the_mirror_and_gives_the_known_people(tmp_path,
     affected = np.where(ill["group"] == "left", ill["hippocampus_left"], ill["hippocampus_right"])
     other = np.where(ill["group"] == "left", ill["hippocampus_right"], ill["hippocampus_left"])
     assert np.median(affected / other) < 0.95
+    answers = pd.crosstab([classes["group"], classes["sclerosis"]], baselines.autohs_answers(classes)).stack()
+    assert answers["control", "without sclerosis", "control"] == 34  # healthy people: silent
+    assert answers["left", "with sclerosis", "left"] + answers["right", "with sclerosis", "right"] == 10  # of 16
+    assert answers["left", :, "right"].sum() + answers["right", :, "left"].sum() == 0
     said = baselines.leave_one_out(unam.with_volumes(table, ("left", "right")))
     volumes = metrics.model_metrics(said[said["model"] == "hippocampal volumes"], "left").set_index("metric")
     assert volumes.loc["accuracy", "n"] == 28

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from tle_utils.base.errors import TLEError
-from tle_utils.evaluation import calibration, model_tests
+from tle_utils.evaluation import calibration, metrics, model_tests
 from tle_utils.models import baselines, predictions
 
 
@@ -44,10 +44,10 @@ def all_predictions():
 
 def test_every_comparator_keeps_the_contract(all_predictions):
     checked = predictions.validate_predictions(all_predictions)
-    assert checked["model"].nunique() == 5
+    assert checked["model"].nunique() == 6
     test = checked[checked["split"] == "test"]
     assert test.groupby("model")["participant_id"].nunique().eq(90).all()
-    assert (checked["split"] == "validation").sum() == 5 * 3 * 6
+    assert (checked["split"] == "validation").sum() == 6 * 3 * 6
 
 
 def test_comparators_find_what_is_there_and_shuffled_labels_do_not(all_predictions):
@@ -83,6 +83,7 @@ def test_test_participants_do_not_touch_the_fit():
         lambda p, image: baselines.majority(p, folds[:1]),
         lambda p, image: baselines.hippocampal_volumes(p, folds[:1]),
         lambda p, image: baselines.asymmetry(p, folds[:1]),
+        lambda p, image: baselines.autohs(p, folds[:1]),
         lambda p, image: baselines.voxel_svm(image, p, folds[:1]),
         lambda p, image: baselines.voxel_svm(image, p, folds[:1], shuffled=True),
     ):
@@ -119,6 +120,49 @@ def test_folds_with_repeat_and_number_are_kept():
     folds = [(repeat, number, *fold) for repeat in range(2) for number, fold in enumerate(folds_of(90))]
     table = predictions.validate_predictions(baselines.majority(people, folds))
     assert table.groupby(["repeat", "fold"]).ngroups == 6
+
+
+def test_the_untrained_rule_answers_by_its_published_thresholds_alone():
+    volumes = pd.DataFrame({"hippocampus_left": [1.047, 1.0468, 0.9291, 0.9293], "hippocampus_right": 0.0})
+    volumes["hippocampus_right"] = 2 - volumes["hippocampus_left"]
+    people = volumes.assign(participant_id=list("abcd"))
+    assert list(baselines.autohs_answers(people)) == ["right", "control", "left", "control"]
+    assert list(baselines.autohs_answers(people.assign(**volumes * 700))) == ["right", "control", "left", "control"]
+
+
+def test_the_rule_keeps_its_answer_whatever_the_training_part_says():
+    people = cohort()
+    people["group"] = np.random.default_rng(3).permutation(people["group"])
+    table = baselines.autohs(people, folds_of(90))
+    said = dict(zip(people["participant_id"], baselines.autohs_answers(people), strict=True))
+    assert (table["predicted"] == table["participant_id"].map(said)).all()
+    silent = table["predicted"] == "control"
+    assert 0 < silent.mean() < 1
+    np.testing.assert_array_equal(table.loc[silent, "p_left"], table.loc[silent, "p_right"])
+    hit, among = metrics.hits(table, "lateralization_accuracy")
+    assert set(hit[among & silent]) == {0.5} and set(hit[among & ~silent]) == {0, 1}
+
+
+def test_an_answer_of_the_rule_is_worth_what_it_is_worth_in_training():
+    people, folds = cohort(), folds_of(90)
+    table, said = baselines.autohs(people, folds[:1]), baselines.autohs_answers(people)
+    train, groups = folds[0][0], people["group"].to_numpy()
+    named = train[said[train] != "control"]
+    worth = (np.sum(said[named] == groups[named]) + 1) / (len(named) + 2)
+    left = table[table["predicted"] == "left"]
+    np.testing.assert_allclose(left[["p_left", "p_right"]], [[worth, (1 - worth) / 2]] * len(left))
+
+
+def test_where_the_rule_may_not_name_a_side():
+    people = cohort()
+    pair = people[people["group"] != "right"].reset_index(drop=True)
+    table = baselines.autohs(pair, folds_of(len(pair)))
+    assert predictions.classes_of(predictions.validate_predictions(table)) == ["control", "left"]
+    patients = people[people["group"] != "control"].reset_index(drop=True)
+    with pytest.raises(TLEError, match="no controls"):
+        baselines.autohs(patients, folds_of(len(patients)))
+    models = baselines.leave_one_out(patients.iloc[:8])["model"]
+    assert baselines.AUTOHS not in set(models) and "asymmetry index" in set(models)
 
 
 def test_bad_input_is_named():
