@@ -4,6 +4,7 @@ import numpy as np
 from statsmodels.stats.proportion import proportion_confint
 
 DRAWS = 2000
+SEED = 0  # of every bootstrap: a quantity has one interval, whatever chapter shows it
 
 
 def wilson_interval(successes, n):

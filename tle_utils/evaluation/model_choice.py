@@ -10,6 +10,9 @@ from tle_utils.models.predictions import LEAST_PROBABILITY, select_rows, validat
 AS_TRAINED = ", as trained"
 """End of the name of a model that stands in the table a second time, before its temperature; not to be chosen."""
 UNTRAINED = ("majority", "shuffled labels")  # with the ideal observer: never to be chosen
+COMPARATOR = "hippocampal volumes"
+"""The model that others are held against, named before any result."""
+CHOSEN = "chosen within each fold"
 
 
 def gather(tables):
@@ -61,10 +64,29 @@ def folds_of(predictions, participants):
     return folds
 
 
+def _side_losses(predictions):
+    """Validation rows of patients, with the cross-entropy of the side, ``hit``, and whether all models have them."""
+    rows = select_rows(predictions, "validation", several=True)
+    rows = rows[rows["group"].isin(["left", "right"])]
+    shared = rows.groupby(["repeat", "fold", "participant_id"])["model"].transform("nunique")
+    own = rows["p_left"].where(rows["group"] == "left", rows["p_right"])
+    p = (own / (rows["p_left"] + rows["p_right"])).fillna(0.5)
+    rows = rows.assign(shared=shared == predictions["model"].nunique(), loss=np.log(1 / p.clip(LEAST_PROBABILITY, 1)))
+    return rows.assign(hit=np.where(p == 0.5, 0.5, p > 0.5))
+
+
+def _ranked(rows):
+    """Models by the mean loss of the rows that all have, least first; at the same loss the first in the table."""
+    found = rows[rows["shared"]].groupby("model", sort=False)
+    table = found.agg(rows=("hit", "size"), side_loss=("loss", "mean"), lateralization_accuracy=("hit", "mean"))
+    return table.sort_values("side_loss", kind="stable").reset_index()
+
+
 def on_validation(predictions):
     """How well every model tells the side of the validation patients, best first; test rows are not looked at.
 
-    Recalibrated predictions are compared more fairly.
+    Folds are pooled, and who validates in one fold is tested in another: a ranking to look at, and to deploy a model
+    by. What a choice is worth is told by `choose_within_folds`. Recalibrated predictions are compared more fairly.
 
     Returns
     -------
@@ -78,24 +100,23 @@ def on_validation(predictions):
     TLEError
         When the models have no validation row of a patient in common.
     """
-    rows = select_rows(predictions, "validation", several=True)
-    rows = rows[rows["group"].isin(["left", "right"])]
-    shared = rows.groupby(["repeat", "fold", "participant_id"])["model"].transform("nunique")
-    rows = rows[shared == predictions["model"].nunique()]
-    if rows.empty:
+    table = _ranked(_side_losses(predictions))
+    if table.empty:
         raise TLEError("predictions: the models have no validation patient in common: run them on the same folds")
-    own = rows["p_left"].where(rows["group"] == "left", rows["p_right"])
-    p = (own / (rows["p_left"] + rows["p_right"])).fillna(0.5)
-    found = rows.assign(loss=np.log(1 / p.clip(LEAST_PROBABILITY, 1)), hit=np.where(p == 0.5, 0.5, p > 0.5))
-    table = found.groupby("model", sort=False).agg(
-        rows=("hit", "size"), side_loss=("loss", "mean"), lateralization_accuracy=("hit", "mean")
-    )
-    return table.sort_values("side_loss", kind="stable").reset_index()
+    return table
+
+
+def _candidates(predictions, never):
+    out = predictions["model"].isin([*UNTRAINED, *never]) | predictions["model"].str.endswith(AS_TRAINED)
+    if out.all():
+        raise TLEError("predictions: no model to choose from: run notebooks 03, 04 and 06 first")
+    return predictions[~out]
 
 
 def choose_model(predictions, never=()):
-    """Name of the model with the least cross-entropy of the side on validation patients; test rows are not looked at.
+    """Name of the model with the least cross-entropy of the side on validation patients of all folds: what to deploy.
 
+    Its own test rows flatter it, since they validate in other folds: beside it stands what `choose_within_folds` says.
     Models in `never` (sequence of str) may not be chosen, nor `UNTRAINED` ones, nor those whose name ends in
     `AS_TRAINED`.
 
@@ -104,8 +125,58 @@ def choose_model(predictions, never=()):
     TLEError
         When no model is left, or the models have no validation patient in common.
     """
-    out = predictions["model"].isin([*UNTRAINED, *never]) | predictions["model"].str.endswith(AS_TRAINED)
-    rows = predictions[~out]
-    if rows.empty:
-        raise TLEError("predictions: no model to choose from: run notebooks 03, 04 and 06 first")
-    return on_validation(rows)["model"].iloc[0]
+    return on_validation(_candidates(predictions, never))["model"].iloc[0]
+
+
+def choose_within_folds(predictions, never=()):
+    """The model that each fold's own validation patients choose, by the least cross-entropy of the side.
+
+    No label of a fold's test part has a say in its choice. At the same loss the first model of the table is taken.
+
+    Parameters
+    ----------
+    never : sequence of str
+        As in `choose_model`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per fold: ``repeat``, ``fold``, ``model``, ``rows`` (validation patients that all models have),
+        ``side_loss`` and ``lateralization_accuracy`` of that model on them.
+
+    Raises
+    ------
+    TLEError
+        When no model is left, or the models have no validation patient of a fold in common.
+    """
+    candidates, out = _candidates(predictions, never), []
+    losses = _side_losses(candidates)
+    of_fold = dict(list(losses.groupby(["repeat", "fold"])))
+    for repeat, fold in sorted(set(zip(candidates["repeat"], candidates["fold"], strict=True))):
+        rows = of_fold.get((repeat, fold), losses[:0])
+        ranking = _ranked(rows)
+        if ranking.empty:
+            lacks = [name for name in candidates["model"].unique() if name not in set(rows["model"])] or ["each"]
+            raise TLEError(
+                f"predictions, fold {fold}: the models have no validation patient in common ({lacks[0]} has others or "
+                "none): run them on the same folds, and keep validation rows"
+            )
+        out.append({"repeat": repeat, "fold": fold} | ranking.iloc[0].to_dict())
+    return pd.DataFrame(out)
+
+
+def take(predictions, choices, label=CHOSEN):
+    """Predictions of a procedure: in every fold those of the model that was chosen there.
+
+    Validation rows come along; they have chosen the model, and flatter it a little.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        Of the models that `choices` names, before or after `recalibrated`.
+    choices : pandas.DataFrame
+        From `choose_within_folds`.
+    label : str
+        Name of the procedure in the table.
+    """
+    return predictions.merge(choices[["repeat", "fold", "model"]]).assign(model=label)

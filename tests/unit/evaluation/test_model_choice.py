@@ -60,6 +60,69 @@ def test_bounds_and_untrained_models_are_never_chosen():
         model_choice.choose_model(table[table["model"] == "majority"])
 
 
+def label_blind(cohorts, n=160, models=10, folds=4):
+    """Models that give everybody a random probability of the left side, the same in every fold, whatever the label.
+
+    Every cohort has its own people, and stands as a repeat.
+    """
+    rng, cohort = np.random.default_rng(0), np.repeat(np.arange(cohorts), n)
+    order = np.concatenate([rng.permutation(n) for _ in range(cohorts)])
+    people = pd.DataFrame({"participant_id": [f"sub-{k}" for k in range(len(cohort))], "repeat": cohort})
+    people["group"], fold = CLASSES[1:][order % 2], order // 2 % folds
+    tested = people.assign(fold=fold, split="test")
+    both = pd.concat([tested, people.assign(fold=(fold + 1) % folds, split="validation")], ignore_index=True)
+    left = rng.uniform(0.3, 0.7, (models, len(people)))
+    out = [both.assign(model=f"coin {k}", p_left=np.tile(p, 2), p_right=1 - np.tile(p, 2)) for k, p in enumerate(left)]
+    table = pd.concat(out, ignore_index=True)
+    return table.assign(predicted=np.where(table["p_left"] > 0.5, "left", "right"))
+
+
+def test_label_blind_models_through_the_procedure_stay_at_chance_and_the_pooled_choice_does_not():
+    """100 cohorts of 160 patients, so that the standard error of the mean is 0.4 points."""
+    table = label_blind(100)
+    taken = model_choice.take(table, model_choice.choose_within_folds(table))
+    tested = taken[taken["split"] == "test"]
+    assert tested["participant_id"].is_unique and len(tested) == 100 * 160
+    assert (tested["group"] == tested["predicted"]).mean() == pytest.approx(0.5, abs=0.01)
+    pooled = []
+    for _, cohort in table[table["repeat"] < 20].groupby("repeat"):
+        best = cohort[(cohort["model"] == model_choice.choose_model(cohort)) & (cohort["split"] == "test")]
+        pooled.append((best["group"] == best["predicted"]).mean())
+    assert np.mean(pooled) > 0.52, "who validates in one fold is tested in another"
+
+
+def test_each_fold_takes_the_model_that_its_own_validation_patients_prefer():
+    table = pd.concat([model("a", 2), model("b", 2, seed=1)])
+    flipped = table["split"].eq("validation") & (table["model"].eq("a") == table["fold"].lt(2))
+    table.loc[flipped, ["p_left", "p_right"]] = table.loc[flipped, ["p_right", "p_left"]].to_numpy()
+    choices = model_choice.choose_within_folds(table)
+    assert choices["model"].tolist() == ["b", "b", "a", "a", "a"] and (choices["side_loss"] < np.log(2)).all()
+    taken = model_choice.take(table, choices, "best of two")
+    assert set(taken["model"]) == {"best of two"} and len(taken) == len(table) / 2
+    rows = taken[taken["fold"] == 1].set_index(["split", "participant_id"])["p_left"]
+    own = table[(table["model"] == "b") & (table["fold"] == 1)].set_index(["split", "participant_id"])["p_left"]
+    pd.testing.assert_series_equal(rows, own)
+
+
+def test_no_test_label_reaches_the_choice_of_its_fold_and_ties_go_by_order():
+    table = pd.concat([model("a", 1), model("b", 1, seed=1), model("c", 1).assign(model="twin of a")])
+    choices = model_choice.choose_within_folds(table)
+    tested = set(FOLDS[0].test)
+    other = table["participant_id"].isin(PEOPLE["participant_id"].iloc[list(tested)])
+    flipped = table.assign(group=table["group"].map({"left": "right", "right": "left"}).where(other, table["group"]))
+    flipped["group"] = flipped["group"].fillna("control")
+    again = model_choice.choose_within_folds(flipped)
+    assert again.loc[0].to_dict() == choices.loc[0].to_dict() and not again.equals(choices)
+    assert "twin of a" not in set(choices["model"]) and "a" in set(choices["model"])
+
+
+def test_a_fold_without_common_validation_patients_is_named():
+    gap = model("gap", 1, seed=1)
+    gap = gap[(gap["split"] == "test") | (gap["fold"] != 3)]
+    with pytest.raises(TLEError, match=r"fold 3: .*gap has others or none"):
+        model_choice.choose_within_folds(pd.concat([model("all", 1), gap]))
+
+
 def test_models_are_ranked_on_the_validation_rows_they_share():
     fewer = model("fewer", 1, seed=1)
     fewer = fewer[(fewer["split"] == "test") | (fewer["fold"] == 0)]
