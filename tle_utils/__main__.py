@@ -1,4 +1,4 @@
-"""Command line: ``python -m tle_utils run|fetch|book|status``."""
+"""Command line: ``python -m tle_utils run|fetch|book|status|reference``."""
 
 import argparse
 import os
@@ -39,9 +39,16 @@ def _status(args):
     return 0
 
 
+def _reference(args):
+    from tle_utils.book.reference import write_reference
+
+    print(f"{write_reference().name}/ is written")
+    return 0
+
+
 def _parser():
     parser = _Parser(prog="python -m tle_utils", description="Run the notebooks, fetch the data, build the book.")
-    commands = parser.add_subparsers(required=True, metavar="run | fetch | book | status")
+    commands = parser.add_subparsers(required=True, metavar="run | fetch | book | status | reference")
 
     def command(name, function, text):
         added = commands.add_parser(name, help=text, description=text)
@@ -51,6 +58,7 @@ def _parser():
     run = command("run", _run, "Run the notebooks that are out of date.")
     book = command("book", _book, "Build the book from the executed notebooks into _build/html.")
     status = command("status", _status, "Say for every notebook whether it is up to date, and why not.")
+    command("reference", _reference, "Keep the small tables of the run of profile paper in reference/.")
     book.add_argument("--single", action="store_true", help="one page in _build/singlehtml, to print or to send")
     for added in (run, book, status):
         added.add_argument("--profile", default="demo", help="a file of notebooks/parameters/ (default: demo)")

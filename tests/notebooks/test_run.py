@@ -429,3 +429,24 @@ def test_a_reader_who_leaves_early_sees_no_traceback(project):
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 141
+
+
+@pytest.mark.chain
+def test_reference_results_are_those_of_the_code(project, capsys):
+    (project / "notebooks" / "parameters" / "paper.yaml").write_text("global: {seed: 7}\n")
+    assert main(["reference"]) == 2
+    assert "01_preprocessing of profile paper: never run: make reference" in capsys.readouterr().err
+    only_first(project)
+    leave = '(p.result_dir / "results.tsv").write_text(f"model\\n{p.seed}\\n")\n'
+    leave += '(p.result_dir / "predictions.tsv").write_text("x" * 100_000)'
+    write_notebook(project, "02_replication", "", leave)
+    main(["run", "--profile", "paper"])
+    assert main(["reference"]) == 0
+    folder = project / "reference"
+    card = json.loads((folder / "reference.json").read_text())
+    assert card["chapters"]["02_replication"]["parameters"]["seed"] == 7
+    assert list(card["files"]) == ["02_replication/results.tsv"], "long tables and the first chapter's stay out"
+    assert (folder / "02_replication" / "results.tsv").read_text() == "model\n7\n"
+    before = (folder / "reference.json").read_bytes()
+    main(["run", "--profile", "paper", "--workers", "1"])
+    assert main(["reference"]) == 0 and (folder / "reference.json").read_bytes() == before
