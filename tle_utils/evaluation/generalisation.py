@@ -1,17 +1,26 @@
-"""How the cheap models do elsewhere: on another cohort, with fewer participants, and with wrong labels."""
+"""People who did not train: how the cheap models do on another cohort, and slice leakage, which only looks like it.
 
+Slice leakage is shown with the simplest model that can recognise a person, one nearest neighbour (Yagis et al. 2021,
+Scientific Reports, 10.1038/s41598-021-01681-w, show the same with deep networks).
+"""
+
+import functools
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from sklearn.model_selection import StratifiedKFold
+from threadpoolctl import threadpool_limits
 
 from tle_utils.base.errors import TLEError
 from tle_utils.base.files import write_table
+from tle_utils.base.parallel import run_parallel
 from tle_utils.base.project import require, run_folder
+from tle_utils.base.statistics import percentile_interval, wilson_interval
 from tle_utils.cohorts import participants as cohorts_participants
-from tle_utils.evaluation import metrics
 from tle_utils.imaging import regions as imaging_regions
+from tle_utils.imaging import slices
 from tle_utils.models import baselines, crossval, multitask, regional
 from tle_utils.models.crossval import Fold
 from tle_utils.models.predictions import CLASSES
@@ -20,7 +29,8 @@ from tle_utils.phantom import maps
 
 DEFAULT = "planted"  # cohort of real brains that a model is tested on where no other is named
 MODELS = ("hippocampal volumes", "regional volumes", "multi-task net")
-LEAST = 2  # participants per class in a thinned training part
+POOL = 4  # voxels averaged along either axis of a slice
+SHUFFLES = 100  # how often the labels are dealt out anew among participants; all slices of one keep one label
 
 
 class Cohort(NamedTuple):
@@ -197,119 +207,94 @@ def second_phantom(folder, truth, *, n, seed, site_effect, workers=1):
     return folder
 
 
-def thin(folds, groups, size, seed):
-    """Folds that learn from as many participants as a smaller cohort would leave them; everybody is tested.
+def _small(path, y_mm):
+    return slices.averaged(slices.load_slices([path], y_mm), POOL)[0].reshape(-1, len(y_mm)).T
 
-    Training and validation parts keep their share ``size / n`` of every class, at least two to train on and one to
-    validate; test parts are whole. Smaller sizes are parts of greater ones: the same participants are left out first.
-    A size that is not between 1 and that of the cohort is refused (TLEError).
+
+def small_slices(paths, y_mm, workers=1):
+    """Slices of every participant (`paths`: maps on the template grid), averaged to 4 mm.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, shape (n, len(y_mm), 1600).
     """
-    groups = np.asarray(groups)
-    if not 1 <= size <= len(groups):
-        raise TLEError(f"size = {size}: give a number of participants from 1 to {len(groups)}, those of the cohort")
-    share, out = size / len(groups), []
-    for fold in folds:
-        rng = np.random.default_rng([seed, 40, fold.repeat, fold.fold])
-        parts = {}
-        for part, least in (("train", LEAST), ("validation", 1)):
-            order = rng.permutation(getattr(fold, part))
-            kept = []
-            for name in np.unique(groups):
-                rows = order[groups[order] == name]
-                kept.append(rows[: max(least, round(share * len(rows)))])
-            parts[part] = np.sort(np.concatenate(kept))
-        out.append(fold._replace(**parts))
-    return out
+    job = functools.partial(_small, y_mm=tuple(y_mm))
+    return np.stack(run_parallel(job, list(paths), label="slices", workers=workers))
 
 
-def wrong_labels(groups, rate, seed):
-    """Labels of which a share (`rate`, 0 to 1) is that of any other class of the cohort with equal chance.
+def _nearest(small, train, test):
+    """Number of the training slice that is nearest to each test slice.
 
-    A label that is wrong at some rate is wrong at every greater one. Another rate is refused (TLEError).
+    Every voxel is standardised at each position along the brain on the training slices, so that neighbours are alike in
+    the person and not in the position.
     """
-    if not 0 <= rate <= 1:
-        raise TLEError(f"label noise {rate}: give a share from 0 to 1")
-    groups, rng = np.asarray(groups).astype(str), np.random.default_rng([seed, 41])
-    names = np.unique(groups)
-    noisy, which = rng.random((2, len(groups)))
-    place = np.searchsorted(names, groups)
-    other = (place + 1 + (which * (len(names) - 1)).astype(int)) % len(names)
-    return np.where(noisy < rate, names[other], groups)
+    n, positions, voxels = small.shape
+    flat, place = small.reshape(-1, voxels).copy(), np.tile(np.arange(positions), n)
+    for position in range(positions):
+        here = place == position
+        flat[here] -= flat[train[place[train] == position]].mean(axis=0)
+    flat /= slices.floored(flat[train].std(axis=0))
+    norms = (flat[train] ** 2).sum(axis=1)
+    return train[np.argmin(norms - 2 * flat[test] @ flat[train].T, axis=1)]
 
 
-def curve_point(cohort, folds, net, labels=None):
-    """Lateralization accuracy of every model with its interval, ``n`` participants tested that count, and ``folds``."""
-    out = []
-    for model, rows in predict_cohort(cohort, folds, net, labels).groupby("model", sort=False):
-        found = metrics.model_metrics(rows, seed=net.seed).set_index("metric").loc["lateralization_accuracy"]
-        folds_tested = rows.groupby(["repeat", "fold"]).ngroups
-        out.append({"model": model} | found[["value", "ci_low", "ci_high", "n"]].to_dict() | {"folds": folds_tested})
-    return pd.DataFrame(out)
+def _folds(groups, positions, by_slice, n_splits, seed):
+    """Training and test slices of each fold; slices are numbered participant by participant."""
+    splitter = StratifiedKFold(n_splits, shuffle=True, random_state=seed)
+    if by_slice:
+        yield from splitter.split(np.zeros(len(groups) * positions), np.repeat(groups, positions))
+        return
+    every = np.arange(len(groups) * positions).reshape(len(groups), positions)
+    for train, test in splitter.split(np.zeros(len(groups)), groups):
+        yield every[train].ravel(), every[test].ravel()
 
 
-def learning_curve(cohort, folds, sizes, net):
-    """Lateralization accuracy over the size of the cohort.
+def demonstrate_leakage(small, groups, *, n_splits=5, seed=0):
+    """Accuracy of the nearest slice, split by slice and by participant, with true and with random labels.
 
     Parameters
     ----------
-    sizes : sequence of int
-        Sizes of the cohort; those above its own are left out, its own is added.
+    small : numpy.ndarray
+        From `small_slices`, shape (n, positions, voxels).
+    n_splits : int
+        Folds.
 
     Returns
     -------
     pandas.DataFrame
-        ``model``, ``value``, ``ci_low``, ``ci_high``, ``n`` (participants tested that count), ``folds``, ``size`` and
-        ``n_train`` (mean participants of a training part).
+        One row per split and kind of labels: ``split`` (``by slice``, ``by participant``), ``labels`` (``true``,
+        ``random``), ``accuracy`` over slices, ``accuracy_low``, ``accuracy_high`` (true labels: Wilson 95 % counting
+        participants; random labels: 2.5th and 97.5th percentile over `SHUFFLES` dealings), ``n`` (participants),
+        ``slices`` and ``same_person`` (share of slices whose nearest one is of the same participant).
+
+    Raises
+    ------
+    TLEError
+        When a class has fewer participants than folds, there is one class only, or a participant has a single slice.
     """
-    groups, out = cohort.participants["group"].to_numpy(str), []
-    for size in sorted({size for size in sizes if size < len(groups)} | {len(groups)}):
-        thinned = thin(folds, groups, size, net.seed)
-        point = curve_point(cohort, thinned, net._replace(folder=Path(net.folder) / f"size-{size}"))
-        out.append(point.assign(size=size, n_train=np.mean([len(fold.train) for fold in thinned])))
-    return pd.concat(out, ignore_index=True)
-
-
-def noise_curve(cohort, folds, rates, net):
-    """Lateralization accuracy over the share of wrong labels in training; test labels are true.
-
-    Parameters
-    ----------
-    rates : sequence of float
-        Shares of wrong labels; 0 is added. A share that leaves a training part with fewer than two labels of a class is
-        left out.
-
-    Returns
-    -------
-    pandas.DataFrame
-        As `learning_curve`, with ``rate`` and ``wrong`` (participants with a wrong label) in place of the size.
-    """
-    groups, out = cohort.participants["group"].to_numpy(str), []
-    names = np.unique(groups)
-    for rate in sorted({0.0, *rates}):
-        labels = wrong_labels(groups, rate, net.seed)
-        told = [(labels[fold.train][:, None] == names).sum(axis=0) for fold in folds]
-        if rate and np.min(told) < LEAST:
-            continue
-        point = curve_point(cohort, folds, net._replace(folder=Path(net.folder) / f"noise-{rate:g}"), labels)
-        out.append(point.assign(rate=rate, wrong=int((labels != groups).sum())))
-    return pd.concat(out, ignore_index=True)
-
-
-def ends_text(table, column, what):
-    """First and last point of the regional model's curve as text for a sentence.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `learning_curve` or `noise_curve`.
-    column : {"size", "rate"}
-        What the curve goes over.
-    what : str
-        Format of the column's value: ``"with {:.0f} participants"`` gives ``0.70 (95 % CI 0.59–0.79, n = 80) with 60
-        participants and 0.78 (…) with 120 participants``.
-    """
-    rows = table[table["model"] == MODELS[1]].sort_values(column).drop_duplicates(column)
-    return " and ".join(
-        f"{row.value:.2f} (95 % CI {row.ci_low:.2f}–{row.ci_high:.2f}, n = {row.n}) {what.format(getattr(row, column))}"
-        for row in rows.iloc[sorted({0, len(rows) - 1})].itertuples()
-    )
+    groups = np.asarray(groups, dtype=str)
+    names, counts = np.unique(groups, return_counts=True)
+    n, positions, _ = small.shape
+    if len(names) < 2 or counts.min() < n_splits:
+        smallest = f"class '{names[counts.argmin()]}' has {counts.min()} participants"
+        raise TLEError(f"{smallest}, classes: {len(names)}, n_splits = {n_splits}: lower n_splits or add participants")
+    if positions < 2:
+        raise TLEError("one slice per participant cannot leak: give two slices or more")
+    rng = np.random.default_rng(seed)
+    dealt = np.stack([rng.permutation(groups) for _ in range(SHUFFLES)])
+    rows = []
+    for split, by_slice in (("by slice", True), ("by participant", False)):
+        neighbour = np.empty(n * positions, int)
+        with threadpool_limits(1):
+            for train, test in _folds(groups, positions, by_slice, n_splits, seed):
+                neighbour[test] = _nearest(small, train, test)
+        person, other = np.arange(n * positions) // positions, neighbour // positions
+        common = {"split": split, "n": n, "slices": n * positions, "same_person": (person == other).mean()}
+        hit, hits = (groups[person] == groups[other]).mean(), (dealt[:, person] == dealt[:, other]).mean(axis=1)
+        for labels, accuracy, (low, high) in (
+            ("true", hit, wilson_interval(hit * n, n)),
+            ("random", hits.mean(), percentile_interval(hits)),
+        ):
+            rows.append(common | {"labels": labels, "accuracy": accuracy, "accuracy_low": low, "accuracy_high": high})
+    return pd.DataFrame(rows)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tle_utils.base.errors import TLEError
-from tle_utils.evaluation import generalisation
+from tle_utils.evaluation import curves, generalisation
 from tle_utils.evaluation.generalisation import Cohort
 from tle_utils.models import crossval, multitask
 
@@ -126,7 +126,7 @@ def lesion(loss=0.3):
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 3 * N), st.integers(1, 3 * N), st.integers(0, 99))
 def test_smaller_cohorts_are_parts_of_greater_ones_and_test_everybody(one, other, seed):
-    small, large = (generalisation.thin(FOLDS, GROUPS, size, seed) for size in sorted((one, other)))
+    small, large = (curves.thin(FOLDS, GROUPS, size, seed) for size in sorted((one, other)))
     for few, many, whole in zip(small, large, FOLDS, strict=True):
         np.testing.assert_array_equal(few.test, whole.test)
         assert set(few.train) <= set(many.train) <= set(whole.train)
@@ -135,45 +135,45 @@ def test_smaller_cohorts_are_parts_of_greater_ones_and_test_everybody(one, other
 
 
 def test_a_thinned_fold_has_the_share_of_the_lesion():
-    half = generalisation.thin(FOLDS, GROUPS, len(GROUPS) // 2, seed=0)[0]
+    half = curves.thin(FOLDS, GROUPS, len(GROUPS) // 2, seed=0)[0]
     assert len(half.train) == pytest.approx(len(FOLDS[0].train) / 2, abs=2)
-    whole = generalisation.thin(FOLDS, GROUPS, len(GROUPS), seed=0)[0]
+    whole = curves.thin(FOLDS, GROUPS, len(GROUPS), seed=0)[0]
     np.testing.assert_array_equal(whole.train, FOLDS[0].train)
     with pytest.raises(TLEError, match="size = 121"):
-        generalisation.thin(FOLDS, GROUPS, 121, seed=0)
+        curves.thin(FOLDS, GROUPS, 121, seed=0)
 
 
 def test_wrong_labels_are_as_many_as_said_and_stay_wrong():
     groups = np.repeat(["control", "left", "right"], 1000)
-    few, many = (generalisation.wrong_labels(groups, rate, seed=1) for rate in (0.1, 0.3))
+    few, many = (curves.wrong_labels(groups, rate, seed=1) for rate in (0.1, 0.3))
     assert np.mean(many != groups) == pytest.approx(0.3, abs=0.03)
     assert (many[few != groups] == few[few != groups]).all()
     wrong = pd.crosstab(groups, many).to_numpy()
     assert wrong[~np.eye(3, dtype=bool)] == pytest.approx(150, abs=45)
-    assert (generalisation.wrong_labels(groups, 0.0, seed=1) == groups).all()
+    assert (curves.wrong_labels(groups, 0.0, seed=1) == groups).all()
     with pytest.raises(TLEError, match="0 to 1"):
-        generalisation.wrong_labels(groups, 1.5, seed=0)
+        curves.wrong_labels(groups, 1.5, seed=0)
 
 
 def test_models_hear_wrong_labels_and_are_judged_by_true_ones():
     swapped = np.where(GROUPS == "left", "right", np.where(GROUPS == "right", "left", GROUPS))
     found = generalisation.predict_cohort(lesion(), FOLDS, NO_NET, swapped)
     assert (found["group"] == found["participant_id"].map(PEOPLE.set_index("participant_id")["group"])).all()
-    assert generalisation.curve_point(lesion(), FOLDS, NO_NET, swapped)["value"].max() < 0.3
+    assert curves.curve_point(lesion(), FOLDS, NO_NET, swapped)["value"].max() < 0.3
 
 
 def test_a_left_lesion_is_told_and_more_noise_is_worse():
-    table = generalisation.noise_curve(lesion(), FOLDS, [0.6, 1.0], NO_NET)
+    table = curves.noise_curve(lesion(), FOLDS, [0.6, 1.0], NO_NET)
     regional = table[table["model"] == "regional volumes"].set_index("rate")
     assert regional.loc[0.0, "value"] > 0.85 and regional.loc[1.0, "value"] < 0.5 and regional.loc[0.0, "wrong"] == 0
     assert (table["n"] == 2 * N).all()
-    assert "with 100% wrong" in generalisation.ends_text(table, "rate", "with {:.0%} wrong")
+    assert "with 100% wrong" in curves.ends_text(table, "rate", "with {:.0%} wrong")
 
 
 def test_the_net_takes_part_on_its_folds_and_finds_the_left_lesion(tmp_path):
     options = multitask.MultitaskOptions(mirror_difference=True, flip=True, max_epochs=6, batch_size=8)
     net = generalisation.NetTraining(options, tmp_path, folds=1)
-    table = generalisation.learning_curve(lesion(), FOLDS, [60, 500], net).set_index(["model", "size"])
+    table = curves.learning_curve(lesion(), FOLDS, [60, 500], net).set_index(["model", "size"])
     assert sorted(set(table.index.get_level_values("size"))) == [60, 120]
     assert table.loc[("multi-task net", 120), "folds"] == 1 and table.loc[("regional volumes", 60), "folds"] == 4
     assert table.loc[("multi-task net", 120), "value"] > 0.8

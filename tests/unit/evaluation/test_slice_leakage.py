@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tle_utils.base.errors import TLEError
-from tle_utils.evaluation import slice_leakage
+from tle_utils.evaluation import generalisation
 from tle_utils.imaging import atlas, slices
 
 GROUPS = np.array(["control", "left", "right"] * 10)
@@ -23,7 +23,7 @@ def accuracy(table):
 
 
 def test_random_labels_are_predicted_by_slice_and_not_by_participant():
-    table = slice_leakage.demonstrate_leakage(images(), GROUPS)
+    table = generalisation.demonstrate_leakage(images(), GROUPS)
     found = accuracy(table)
     assert found["by slice", "random"] > 0.9 and found["by slice", "true"] > 0.9
     assert found["by participant", "random"] < 0.45
@@ -33,24 +33,24 @@ def test_random_labels_are_predicted_by_slice_and_not_by_participant():
 
 
 def test_people_who_cannot_be_recognised_do_not_leak():
-    found = accuracy(slice_leakage.demonstrate_leakage(images(person=0.0), GROUPS))
+    found = accuracy(generalisation.demonstrate_leakage(images(person=0.0), GROUPS))
     assert abs(found["by slice", "random"] - found["by participant", "random"]) < 0.1
 
 
 def test_what_is_really_there_is_found_by_participant_too():
-    found = accuracy(slice_leakage.demonstrate_leakage(images(person=0.2, group=3.0), GROUPS))
+    found = accuracy(generalisation.demonstrate_leakage(images(person=0.2, group=3.0), GROUPS))
     assert found["by participant", "true"] > 0.9 > 0.45 > found["by participant", "random"]
 
 
 def test_same_seed_same_table():
-    one, two, other = (slice_leakage.demonstrate_leakage(images(), GROUPS, seed=seed) for seed in (0, 0, 1))
+    one, two, other = (generalisation.demonstrate_leakage(images(), GROUPS, seed=seed) for seed in (0, 0, 1))
     assert one.equals(two) and not one.equals(other)
 
 
 def test_small_slices_keep_the_layout(tmp_path):
     volume = atlas.tissue_priors()["GM"] * np.where(atlas.region_mask("hippocampus", "left"), 0.2, 1)
     nib.Nifti1Image(volume.astype(np.float32), atlas.AFFINE).to_filename(tmp_path / "map.nii.gz")
-    small = slice_leakage.small_slices([tmp_path / "map.nii.gz"], (-30, -24))
+    small = generalisation.small_slices([tmp_path / "map.nii.gz"], (-30, -24))
     whole = slices.load_slices([tmp_path / "map.nii.gz"], (-30, -24))
     assert small.shape == (1, 2, 1600)
     image = small[0, 1].reshape(40, 40)
@@ -68,4 +68,4 @@ def test_small_slices_keep_the_layout(tmp_path):
 )
 def test_what_cannot_be_shown_is_said(small, groups, words):
     with pytest.raises(TLEError, match=words):
-        slice_leakage.demonstrate_leakage(small, groups)
+        generalisation.demonstrate_leakage(small, groups)
