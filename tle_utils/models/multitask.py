@@ -3,8 +3,6 @@
 import functools
 
 import numpy as np
-import pandas as pd
-from sklearn.model_selection import StratifiedKFold
 
 from tle_utils.base.errors import TLEError
 from tle_utils.base.parallel import run_parallel
@@ -60,18 +58,6 @@ def _train_one(z, groups, train, validation, options, seed):
     return model, curves | {"best_epoch": before_last + stages[-1]["best_epoch"]}
 
 
-def _parts(groups, fold, members, seed):
-    """Training and validation positions of each member."""
-    if members == 1:
-        return [(fold.train, fold.validation)]
-    rest = np.sort(np.concatenate([fold.train, fold.validation]))
-    least = pd.Series(groups[rest]).value_counts().min()
-    if least < members:
-        raise TLEError(f"members = {members}: a class has {least} participants outside the test part: lower members")
-    inner = StratifiedKFold(members, shuffle=True, random_state=seed)
-    return [(rest[train], rest[held]) for train, held in inner.split(rest, groups[rest])]
-
-
 def _scale(x, groups, train, options):
     """Mean and deviation of the training controls' voxels (of all who train where one control does), or 0 and 1."""
     if not options.standardise:
@@ -109,14 +95,19 @@ def _voters(options):
 def train_multitask(x, groups, fold, settings, seed):
     """Train the network, or the ensemble, of one fold; the fold's number is added to `seed`.
 
+    All members learn from the training part and stop by the validation part; they differ in what chance gives them:
+    weights at the start, noise, dropout, order (deep ensembles, Lakshminarayanan et al. 2017, arXiv:1612.01474). So the
+    whole ensemble answers for validation participants as it does for test participants, and its probabilities are
+    calibrated on its own answers: those of one member are surer than their mean.
+
     Returns a dict of arrays: ``options`` (JSON), ``vote`` (members, voters), for voter v of member m ``mMM_vVV_mean``,
-    ``…_deviation`` and its weights ``…_w_000`` …; ``p_test`` and ``p_validation`` (participants, classes),
-    ``validation`` (positions), and the curves of the first network, see `training.fit`.
+    ``…_deviation`` and its weights ``…_w_000`` …; ``p_test`` and ``p_validation`` (participants, classes; means over
+    members), ``validation`` (positions), and the curves of the first network, see `training.fit`.
 
     Raises
     ------
     TLEError
-        A class is missing or too small for the members, the slices do not fit the settings, or the loss is no number.
+        A class is missing, the slices do not fit the settings, or the loss is no number.
     """
     absent = set(CLASSES) - set(groups[fold.train])
     if absent:
@@ -125,28 +116,27 @@ def train_multitask(x, groups, fold, settings, seed):
         raise TLEError(f"y_mm names {len(settings.y_mm)} slices, the input has {x.shape[-1]}: load the same slices")
     seed = seed + 1000 * fold.repeat + fold.fold
     stored = {"options": np.asarray(settings.model_dump_json())}
-    tests, votes, held_rows, held_p = [], [], [], []
-    for member, (train, validation) in enumerate(_parts(groups, fold, settings.members, seed)):
+    tests, votes, held_out = [], [], []
+    for member in range(settings.members):
         tested, held = [], []
         for voter, channels in enumerate(_voters(settings)):
-            mean, deviation = _scale(x[..., channels], groups, train, settings)
+            mean, deviation = _scale(x[..., channels], groups, fold.train, settings)
             z = (x[..., channels] - mean) / deviation
             drawn = int(np.random.default_rng([seed, member, voter]).integers(2**31))
-            model, curves = _train_one(z, groups, train, validation, settings, drawn)
+            model, curves = _train_one(z, groups, fold.train, fold.validation, settings, drawn)
             name = f"m{member:02d}_v{voter:02d}"
             stored |= {f"{name}_mean": np.asarray(mean), f"{name}_deviation": np.asarray(deviation)}
             stored = curves | stored | weights_of(model, f"{name}_w_")
-            for answers, rows in ((tested, fold.test), (held, validation)):
+            for answers, rows in ((tested, fold.test), (held, fold.validation)):
                 answers.append(_answer(model, _with_difference(z[rows], settings)))
-        votes.append(_votes([_gain(answer, groups[validation]) for answer in held]))
+        votes.append(_votes([_gain(answer, groups[fold.validation]) for answer in held]))
         tests.append(np.tensordot(votes[-1], tested, 1))
-        held_rows.append(validation)
-        held_p.append(np.tensordot(votes[-1], held, 1))
+        held_out.append(np.tensordot(votes[-1], held, 1))
     return stored | {
         "vote": np.array(votes),
         "p_test": np.mean(tests, axis=0),
-        "validation": np.concatenate(held_rows),
-        "p_validation": np.concatenate(held_p),
+        "validation": fold.validation,
+        "p_validation": np.mean(held_out, axis=0),
     }
 
 

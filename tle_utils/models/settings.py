@@ -112,8 +112,7 @@ class MultitaskOptions(Settings):
     voting : bool
         One network per slice; their probabilities are averaged with the weights that their validation earns.
     members : int
-        Networks of the ensemble. One learns from the training part and stops by the validation part of the fold; more
-        share both parts as inner folds, so that each participant outside the test part validates one of them.
+        Networks of the ensemble, which differ in what chance gives them; their probabilities are averaged.
     stages : {1, 2}
         1: both heads learn together. 2: trunk and patient head first, then the side head alone on patients.
     """
