@@ -19,6 +19,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "manifest": ["load_manifest"],
         "participants": ["load_participants"],
         "prepare": ["against_truth", "describe_cohort", "prepare_maps"],
-        "unam": ["load_patients", "with_volumes"],
+        "unam": ["load_patients", "who_is_analysed", "with_volumes"],
     },
 )

@@ -1,5 +1,7 @@
 """Real patients: the published table of TLE-UNAM, with hippocampal volumes, sides and sclerosis."""
 
+import pandas as pd
+
 from tle_utils.cohorts.download import fetch
 from tle_utils.cohorts.participants import load_table_only
 from tle_utils.models import baselines
@@ -25,6 +27,14 @@ def load_patients(cohort):
     if not (cohort.folder / cohort.entry.table[0]).exists() and cohort.shared.is_dir():
         fetch(cohort, only="table", mirror=cohort.shared)
     return load_table_only(cohort)
+
+
+def who_is_analysed(table):
+    """How many of each class (rows) of `load_patients` have both volumes, and why the others are left out (columns)."""
+    lost = table[baselines.VOLUMES].isna().any(axis=1).map({True: "no hippocampal volumes", False: "analysed"})
+    fate = table["reason"].where(table["reason"].fillna("").ne(""), lost)
+    names = table["group"].replace("exclude", "none of the classes")
+    return pd.crosstab(names.rename("class"), fate.rename(None))
 
 
 def with_volumes(table, groups):

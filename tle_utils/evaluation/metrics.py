@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from tle_utils.base.errors import TLEError
-from tle_utils.base.statistics import bootstrap_weights, percentile_interval, wilson_interval
+from tle_utils.base.statistics import SEED, bootstrap_weights, percentile_interval, wilson_interval
 from tle_utils.models.predictions import classes_of, select_rows
 
 
@@ -156,7 +156,7 @@ def fold_metrics(predictions, positive=None):
     return pd.DataFrame(out, columns=["model", "repeat", "fold", "metric", "value", "n", "reason"])
 
 
-def model_metrics(table, positive=None, seed=0):
+def model_metrics(table, positive=None):
     """Metrics of one model, pooled over folds, with intervals.
 
     Parameters
@@ -173,20 +173,21 @@ def model_metrics(table, positive=None, seed=0):
     pandas.DataFrame
         One row per metric: ``model``, ``positive``, ``metric``, ``value``, ``ci_low``, ``ci_high`` (95 %: Wilson for
         proportions, bootstrap of participants within classes for areas and ``balanced_accuracy``), ``n`` (participants
-        in the denominator), ``fold_mean``, ``fold_sd`` (over the ``folds`` in which it is defined; NaN where each fold
-        tests one participant), ``reason`` (why a value or interval is NaN). Repeats are averaged; intervals count
-        participants, not rows. A pooled area ranks scores of different folds together: with one participant per fold
-        it is too low where there is little to learn, since the training part leans away from the one left out.
+        in the denominator), ``fold_sd`` (over the ``folds`` in which it is defined; NaN where each fold tests one
+        participant), ``reason`` (why a value or interval is NaN). Repeats are averaged; intervals count participants,
+        not rows, and every chapter draws the same samples. A pooled area ranks scores of different folds together: with
+        one participant per fold it is too low where there is little to learn, since the training part leans away from
+        the one left out.
     """
     rows = select_rows(table)
-    folds = fold_metrics(rows, positive).groupby("metric")["value"].agg(["mean", "std", "count"])
+    folds = fold_metrics(rows, positive).groupby("metric")["value"].agg(["std", "count"])
     if one_each(rows):
-        folds[["mean", "std"]] = np.nan
+        folds["std"] = np.nan
     measures, scale, out = _measures(rows, positive), rows["participant_id"].nunique() / len(rows), []
     for metric, (kind, *parts) in measures.items():
         value, n, reason = _point(metric, measures)
         low = high = np.nan
-        rng = np.random.default_rng([seed, *metric.encode()])
+        rng = np.random.default_rng([SEED, *metric.encode()])
         if np.isfinite(value):
             if kind == "share":
                 low, high = wilson_interval(value * n * scale, n * scale)
@@ -197,8 +198,8 @@ def model_metrics(table, positive=None, seed=0):
         label = positive or (metric.rsplit("_", 1)[-1] if metric.startswith(("sensitivity", "ppv")) else "")
         row = {"model": rows["model"].iloc[0], "positive": "left" if metric == "auc_left_right" else label}
         row |= {"metric": metric, "value": value, "ci_low": low, "ci_high": high, "n": round(n * scale)}
-        mean, sd, count = folds.loc[metric]
-        out.append(row | {"fold_mean": mean, "fold_sd": sd, "folds": int(count), "reason": reason})
+        sd, count = folds.loc[metric]
+        out.append(row | {"fold_sd": sd, "folds": int(count), "reason": reason})
     return pd.DataFrame(out)
 
 

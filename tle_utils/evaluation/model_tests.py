@@ -8,7 +8,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from tle_utils.base.errors import TLEError
-from tle_utils.base.statistics import bootstrap_weights, percentile_interval
+from tle_utils.base.statistics import SEED, bootstrap_weights, percentile_interval
 from tle_utils.evaluation import calibration, metrics
 from tle_utils.models.predictions import classes_of, select_rows
 
@@ -16,11 +16,11 @@ CORRECT_ANSWERS = ("accuracy", "lateralization_accuracy")
 """Metrics that are a share of correct answers."""
 
 
-def _row(rows, positive, seed, by_fold=True):
+def _row(rows, positive, by_fold=True):
     classes = classes_of(rows)
     if positive is None and len(classes) < 3:
         positive = "left" if "left" in classes else "right"
-    summary = metrics.model_metrics(rows, positive, seed)
+    summary = metrics.model_metrics(rows, positive)
     people = rows.drop_duplicates("participant_id")["group"].value_counts()
     out = {
         "model": rows["model"].iloc[0],
@@ -32,13 +32,13 @@ def _row(rows, positive, seed, by_fold=True):
     for line in summary.itertuples():
         out |= {line.metric: line.value, f"{line.metric}_low": line.ci_low, f"{line.metric}_high": line.ci_high}
         if by_fold and line.metric == "accuracy":
-            out |= {"accuracy_mean": line.fold_mean, "accuracy_sd": line.fold_sd}
+            out |= {"accuracy_sd": line.fold_sd}
     out |= {"brier": calibration.brier(rows), "ece": calibration.expected_calibration_error(rows)}
     undefined = [f"{line.metric}: {line.reason}" for line in summary.itertuples() if line.reason]
     return out | {"flags": "; ".join(metrics.flags(rows, by_fold)), "undefined": "; ".join(undefined)}
 
 
-def results_table(predictions, positive=None, seed=0):
+def results_table(predictions, positive=None):
     """Results of many models, one row each.
 
     Parameters
@@ -53,15 +53,15 @@ def results_table(predictions, positive=None, seed=0):
     -------
     pandas.DataFrame
         ``model``, ``n`` (participants), ``classes`` (how many of each), ``positive``, ``folds``; for each metric of
-        `metrics.model_metrics` its pooled value, ``_low`` and ``_high`` (95 % interval); ``accuracy_mean`` and
-        ``accuracy_sd`` over folds; ``brier``, ``ece``, ``flags`` (what makes the row doubtful) and ``undefined`` (which
+        `metrics.model_metrics` its pooled value, ``_low`` and ``_high`` (95 % interval); ``accuracy_sd`` over folds;
+        ``brier``, ``ece``, ``flags`` (what makes the row doubtful) and ``undefined`` (which
         values or intervals are NaN, and why). Models stand in order of appearance.
     """
     rows = select_rows(predictions, several=True)
-    return pd.DataFrame([_row(part, positive, seed) for _, part in rows.groupby("model", sort=False)])
+    return pd.DataFrame([_row(part, positive) for _, part in rows.groupby("model", sort=False)])
 
 
-def subgroups(predictions, participants, by, seed=0):
+def subgroups(predictions, participants, by):
     """Results of each model within sub-groups of participants; select the patients' rows first where only they count.
 
     Parameters
@@ -74,8 +74,9 @@ def subgroups(predictions, participants, by, seed=0):
     Returns
     -------
     pandas.DataFrame
-        As `results_table` without the values over folds, with ``by`` and ``subgroup`` (``not known`` where it is
-        missing).
+        As `results_table` without the values over folds, with ``by``, ``subgroup`` (``not known`` where it is
+        missing), ``larger_side`` and ``largest_class`` (what calling everybody in the sub-group the more frequent side
+        or the most frequent class would reach), and ``correct`` (like ``7 of 12``) where the task has three classes.
 
     Raises
     ------
@@ -104,8 +105,21 @@ def subgroups(predictions, participants, by, seed=0):
         for name in [*order, "not known"]:
             group = part[of_row[part.index] == name]
             if len(group):
-                out.append({"model": model, "by": by, "subgroup": name} | _row(group, None, seed, by_fold=False))
+                known = {"model": model, "by": by, "subgroup": name} | _row(group, None, by_fold=False)
+                out.append(known | _without_looking(group))
     return pd.DataFrame(out)
+
+
+def _without_looking(rows):
+    """What a sub-group gives to somebody who knows its most frequent answer, and the count of correct ones of three."""
+    truth, n = rows["group"].value_counts(), rows["participant_id"].nunique()
+    sides = truth.reindex(["left", "right"], fill_value=0)
+    out = {
+        "larger_side": sides.max() / sides.sum() if sides.sum() else np.nan,
+        "largest_class": truth.max() / len(rows),
+    }
+    hits = (rows["group"] == rows["predicted"]).mean() * n
+    return out | {"correct": f"{hits:.4g} of {n}" if len(classes_of(rows)) == 3 else None}
 
 
 def corrected_ttest(a, b, n_train, n_test):
@@ -164,9 +178,21 @@ def holm(p_values):
     return out
 
 
-def _matched(table_a, table_b):
+def _tested(table, metric):
+    """Test rows of a model by participant, its value in every fold, and the mean size of a validation part."""
+    rows = select_rows(table).sort_values(["repeat", "participant_id"], ignore_index=True)
+    found = metrics.fold_metrics(rows)
+    known = [name for name in CORRECT_ANSWERS if name in set(found["metric"])]
+    if metric not in known:
+        raise TLEError(f"metric '{metric}' is not one of this task: {', '.join(known)}")
+    by_fold = found[found["metric"] == metric].set_index(["repeat", "fold"])["value"].sort_index()
+    held = table[table["split"] == "validation"].groupby(["repeat", "fold"]).size()
+    return rows, by_fold, held.mean() if len(held) else 0
+
+
+def _refuse_unmatched(a, b):
     keys = ["repeat", "participant_id"]
-    a, b = (select_rows(table).set_index(keys).sort_index() for table in (table_a, table_b))
+    a, b = a.set_index(keys), b.set_index(keys)
     names = f"'{a['model'].iloc[0]}' and '{b['model'].iloc[0]}'"
     alone = a.index.symmetric_difference(b.index)
     if len(alone):
@@ -175,64 +201,77 @@ def _matched(table_a, table_b):
         off = a[column] != b[column]
         if off.any():
             raise TLEError(f"{names}: participant '{a.index[off][0][1]}' {problem}: run both on the same folds")
-    return a.reset_index(), b.reset_index()
 
 
-def _n_counted(rows, metric):
-    """Participants in the denominator of a metric, from the test rows of one model."""
-    counted = rows[metrics.hits(rows, metric)[1]] if metric in CORRECT_ANSWERS else rows
-    return counted["participant_id"].nunique()
+def _accuracies(models, metric):
+    """Pooled shares of correct answers of several models, from their test rows, and in each bootstrap sample.
+
+    Samples draw participants, the same ones for all models. Returns the number of participants, and an array of shape
+    (1 + samples, models) whose first row is the shares as they are.
+    """
+    shares = []
+    for rows in models:
+        hit, among = metrics.hits(rows, metric)
+        shares.append(pd.Series(hit[among].astype(float)).groupby(rows["participant_id"][among].to_numpy()).mean())
+    table = pd.concat(shares, axis=1).to_numpy()
+    if not len(table):
+        raise TLEError(f"{metric}: no participant counts: compare models where true classes are left or right")
+    weights = bootstrap_weights(np.random.default_rng([SEED, 20]), len(table))
+    return len(table), np.concatenate([table.mean(axis=0, keepdims=True), weights @ table / len(table)])
+
+
+def _compared(tested_a, tested_b, metric):
+    (a, of_a, held_a), (b, of_b, held_b) = tested_a, tested_b
+    _refuse_unmatched(a, b)
+    n, samples = _accuracies((a, b), metric)
+    gain = samples[:, 0] - samples[:, 1]
+    out = {"model_a": a["model"].iloc[0], "model_b": b["model"].iloc[0], "metric": metric, "n": n}
+    out |= {"value_a": float(samples[0, 0]), "value_b": float(samples[0, 1]), "difference": float(gain[0])}
+    out |= dict(zip(("ci_low", "ci_high"), percentile_interval(gain[1:]), strict=True))
+    n_test = a.groupby(["repeat", "fold"]).size().mean()
+    rest = a["participant_id"].nunique() - n_test
+    test = corrected_ttest(of_a, of_b, rest - max(held if held < rest else 0 for held in (held_a, held_b)), n_test)
+    if metrics.one_each(a):
+        test |= dict.fromkeys(("t", "df", "p"), np.nan)
+        test["reason"] = "one participant per fold: McNemar's test is the one to read"
+    out |= {"p_corrected": test["p"]} | {name: test[name] for name in ("t", "df", "folds", "reason")}
+    return out | _mcnemar_over_repeats(a, b, metric)
 
 
 def compare_models(table_a, table_b, metric="accuracy"):
-    """Test the difference between two models that were run on the same folds.
+    """The difference between two models that were run on the same folds, and whether it stands out.
 
-    A training part counts those who are in no test and, where such rows are kept, no validation row of the fold. Where
-    all others validate a member of an ensemble, all others train.
+    Values are those of `results_table`: pooled out of fold. The interval counts participants; the corrected resampled
+    t-test also counts that other training parts would have made other models. A training part counts those who are in
+    no test and, where such rows are kept, no validation row of the fold. Where all others validate a member of an
+    ensemble, all others train.
 
     Parameters
     ----------
     table_a, table_b : pandas.DataFrame
         Predictions of one model each, with the same participants in the same folds.
+    metric : str
+        One of `CORRECT_ANSWERS`.
 
     Returns
     -------
     dict
-        ``model_a``, ``model_b``, ``metric``, ``n`` (participants; for a share of correct answers those in its
-        denominator: patients alone for lateralization), ``value_a``, ``value_b`` (mean over folds), the fields of
-        `corrected_ttest` (``p`` as ``p_corrected``) and, where the metric is a share of correct answers, ``only_a``,
-        ``only_b``, ``p_mcnemar``. With repeats McNemar's counts are means and its p is twice the median over repeats,
-        which holds however dependent they are.
+        ``model_a``, ``model_b``, ``metric``, ``n`` (participants in the denominator: patients for lateralization),
+        ``value_a``, ``value_b`` (pooled), ``difference`` (a − b) with ``ci_low``, ``ci_high`` (95 %, bootstrap of
+        participants, the same for both), ``p_corrected``, ``t``, ``df``, ``folds`` and ``reason`` (why no p) of
+        `corrected_ttest` over folds, and ``only_a``, ``only_b``, ``p_mcnemar``. With repeats McNemar's counts are means
+        and its p is twice the median over repeats, which holds however dependent they are.
 
     Raises
     ------
     TLEError
-        When the metric is not one of the task, or the models were tested on other participants or in other folds.
+        When the metric is not one of the task, nobody counts, or the models were tested on other participants or in
+        other folds.
     """
-    a, b = _matched(table_a, table_b)
-    values = []
-    for rows in (a, b):
-        found = metrics.fold_metrics(rows)
-        if metric not in set(found["metric"]):
-            raise TLEError(f"metric '{metric}' is not one of this task: {', '.join(found['metric'].unique())}")
-        values.append(found[found["metric"] == metric].set_index(["repeat", "fold"])["value"].sort_index())
-    n_test = a.groupby(["repeat", "fold"]).size().mean()
-    rest = a["participant_id"].nunique() - n_test
-    held = [table[table["split"] == "validation"].groupby(["repeat", "fold"]).size() for table in (table_a, table_b)]
-    n_train = rest - max((size.mean() for size in held if len(size) and size.mean() < rest), default=0)
-    test = corrected_ttest(*values, n_train, n_test)
-    if metrics.one_each(a):
-        test |= dict.fromkeys(("ci_low", "ci_high", "t", "df", "p"), np.nan)
-        test["reason"] = "one participant per fold: McNemar's test is the one to read"
-    test["p_corrected"] = test.pop("p")
-    head = {"model_a": a["model"].iloc[0], "model_b": b["model"].iloc[0], "metric": metric, "n": _n_counted(a, metric)}
-    head |= {"value_a": float(values[0].mean()), "value_b": float(values[1].mean())}
-    return head | test | _mcnemar_over_repeats(a, b, metric)
+    return _compared(_tested(table_a, metric), _tested(table_b, metric), metric)
 
 
 def _mcnemar_over_repeats(a, b, metric):
-    if metric not in CORRECT_ANSWERS:
-        return {"only_a": np.nan, "only_b": np.nan, "p_mcnemar": np.nan}
     (correct_a, among), (correct_b, _) = (metrics.hits(rows, metric) for rows in (a, b))
     tests = [
         mcnemar_exact(correct_a[index] == 1, correct_b[index] == 1)
@@ -243,37 +282,25 @@ def _mcnemar_over_repeats(a, b, metric):
     return counts | {"p_mcnemar": p}
 
 
-def pairwise(predictions, folds, metric="lateralization_accuracy"):
-    """Corrected resampled t-tests between all pairs of models, with Holm's adjustment over the pairs.
-
-    The mean sizes of the folds (from `model_choice.folds_of`) are those of the correction.
+def pairwise(predictions, metric="lateralization_accuracy"):
+    """All pairs of models by `compare_models`, with Holm's adjustment over the pairs.
 
     Returns
     -------
     pandas.DataFrame
-        One row per pair: ``model_a``, ``model_b``, ``difference`` (mean over folds of a − b), ``ci_low``, ``ci_high``,
-        ``p``, ``p_holm``, ``folds``, ``n`` (as in `compare_models`) and ``reason`` (why there is no p).
+        One row per pair: the fields of `compare_models`, and ``p_holm``.
 
     Raises
     ------
     TLEError
         When two models were tested on other participants or in other folds.
     """
-    rows = select_rows(predictions, several=True)
-    first, *others = (part for _, part in rows.groupby("model", sort=False))
-    for other in others:
-        _matched(first, other)
-    values = metrics.fold_metrics(rows)
-    values = values[values["metric"] == metric].pivot(index=["repeat", "fold"], columns="model", values="value")
-    sizes = np.mean([[len(fold.train), len(fold.test)] for fold in folds], axis=0)
-    pairs = itertools.combinations(rows["model"].unique(), 2)
-    out = [{"model_a": a, "model_b": b} | corrected_ttest(values[a], values[b], *sizes) for a, b in pairs]
-    table = pd.DataFrame(out).assign(n=_n_counted(first, metric))
-    table["p_holm"] = holm(table["p"])
-    return table[["model_a", "model_b", "difference", "ci_low", "ci_high", "p", "p_holm", "folds", "n", "reason"]]
+    tested = [_tested(table, metric) for _, table in predictions.groupby("model", sort=False)]
+    table = pd.DataFrame([_compared(a, b, metric) for a, b in itertools.combinations(tested, 2)])
+    return table.assign(p_holm=holm(table["p_corrected"]))
 
 
-def gap_closed(predictions, model, baseline, bound, seed=0):
+def gap_closed(predictions, model, baseline, bound):
     """How much of the way from a baseline to the upper bound a model goes, in lateralization accuracy.
 
     Parameters
@@ -289,17 +316,12 @@ def gap_closed(predictions, model, baseline, bound, seed=0):
         ``closed_low``, ``closed_high``: 95 % intervals from a bootstrap of patients, all three models on the same
         ones. ``reason`` says why ``closed`` or its interval is NaN: a gap that may be nothing divides nothing.
     """
-    rows, shares = select_rows(predictions, several=True), []
-    for name in (baseline, model, bound):
-        part = rows[rows["model"] == name].reset_index(drop=True)
-        hit, among = metrics.hits(part, "lateralization_accuracy")
-        shares.append(pd.Series(hit[among].astype(float)).groupby(part["participant_id"][among].to_numpy()).mean())
-    table = pd.concat(shares, axis=1).to_numpy()
-    weights = bootstrap_weights(np.random.default_rng([seed, 20]), len(table))
-    samples = np.concatenate([table.mean(axis=0, keepdims=True), weights @ table / len(table)])
+    rows = select_rows(predictions, several=True)
+    parts = [rows[rows["model"] == name].reset_index(drop=True) for name in (baseline, model, bound)]
+    n, samples = _accuracies(parts, "lateralization_accuracy")
     gain, gap = samples[:, 1] - samples[:, 0], samples[:, 2] - samples[:, 0]
     low, high = percentile_interval(gain[1:])
-    out = {"n": len(table)} | dict(zip(("baseline", "model", "bound"), samples[0].tolist(), strict=True))
+    out = {"n": n} | dict(zip(("baseline", "model", "bound"), samples[0].tolist(), strict=True))
     out |= {"gain": float(gain[0]), "gain_low": low, "gain_high": high, "gap": float(gap[0])}
     out |= dict.fromkeys(("closed", "closed_low", "closed_high"), np.nan) | {"reason": ""}
     if gap[0] <= 0:
@@ -307,5 +329,6 @@ def gap_closed(predictions, model, baseline, bound, seed=0):
     out["closed"] = float(gain[0] / gap[0])
     if np.mean(gap[1:] <= 0) > 0.01:
         return out | {"reason": "no interval: with so few patients the gap itself may be nothing"}
-    low, high = percentile_interval((gain[1:] / gap[1:])[gap[1:] > 0])
+    known = gap > 0
+    low, high = percentile_interval((gain[known] / gap[known])[1:])
     return out | {"closed_low": low, "closed_high": high}

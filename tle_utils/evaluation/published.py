@@ -36,8 +36,8 @@ def published_figures(name):
     Parameters
     ----------
     name : str
-        ``figure_8``, ``figure_12``, ``replication``, ``original_study``, ``follow_up``, ``slice_leakage`` or
-        ``other_systems``.
+        ``figure_8``, ``figure_12``, ``replication``, ``original_study``, ``follow_up``, ``slice_leakage``,
+        ``other_systems`` or ``ideas``.
 
     Raises
     ------
@@ -79,10 +79,14 @@ def published_table(figure):
     return pd.DataFrame(entry["per_split"], columns=list(PAPER_COLUMNS)).rename_axis("split")
 
 
-def split_accuracy(counts):
-    """Accuracy of every split, recomputed from a table with the paper's nine columns."""
-    correct = [name for name, (true, called) in PAPER_COLUMNS.items() if true == called]
-    return (counts[correct].sum(axis=1) / counts.sum(axis=1)).rename("accuracy")
+def split_accuracy(counts, groups=CLASSES):
+    """Accuracy of every split over the true classes `groups`, recomputed from a table with the paper's nine columns.
+
+    Over the two sides it is the share of patients who are given their own side; called control is wrong.
+    """
+    of = [name for name, (true, _) in PAPER_COLUMNS.items() if true in groups]
+    correct = [name for name in of if PAPER_COLUMNS[name][0] == PAPER_COLUMNS[name][1]]
+    return (counts[correct].sum(axis=1) / counts[of].sum(axis=1)).rename("accuracy")
 
 
 def _totals(counts):

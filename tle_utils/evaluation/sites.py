@@ -9,6 +9,7 @@ found.
 import numpy as np
 import pandas as pd
 from combatlearn import ComBat
+from scipy.stats import fisher_exact
 
 from tle_utils.base.errors import TLEError
 from tle_utils.base.parallel import run_parallel
@@ -274,7 +275,7 @@ def signature(tables):
 
 
 def batch_verdict(found, printed):
-    """What the signature says, as two sentences.
+    """What the signature says, in sentences.
 
     Parameters
     ----------
@@ -287,6 +288,7 @@ def batch_verdict(found, printed):
     -------
     dict of str to str
         ``paper``: how often the paper's nets call somebody left who is not, and how often they find left.
+        ``people``: how often real people are called left who are not (IDEAS), and which half of the signature is odd.
         ``planted``: in which of the planted batches the whole signature appears, nobody called left who is not and
         left found about as often as in the paper (the intervals overlap), and what each of them does.
     """
@@ -305,8 +307,26 @@ def batch_verdict(found, printed):
     whole = [name for name in clean if left.loc[name, "ci_low"] <= most and left.loc[name, "ci_high"] >= least]
     named = f" ({'; '.join(whole)})" if whole else ""
     lines = "; ".join(f"{name}: {line(name)}" for name in planted)
+    support = "it could come from one" if whole else "none of these explains it"
     return {
         "paper": "; ".join(f"{name}: {line(name)}" for name in printed) + ".",
-        "planted": f"The whole signature appears in {len(whole)} of {len(planted)} planted batches{named}. "
+        "people": _people_called_left(found[found["table"] == printed[0]].set_index("what")),
+        "planted": f"The whole signature appears in {len(whole)} of {len(planted)} planted batches{named}: {support}. "
         f"Without a batch: {line(plain)}. With one: {lines}.",
     }
+
+
+def _people_called_left(paper):
+    real = published.published_figures("ideas")["called"]
+    n = {name: sum(row.values()) for name, row in real.items()}
+    swapped, controls = real["left"]["right"] + real["right"]["left"], real["control"]["left"]
+    own = paper.loc["control called left"]
+    p = fisher_exact([[own["count"], own["n"] - own["count"]], [controls, n["control"] - controls]]).pvalue
+    sides = n["left"] + n["right"]
+    return (
+        f"Hippocampal volumes of real people with sclerosis (IDEAS) name the wrong side in {swapped} of {sides} "
+        f"patients and call {real['right']['left']} of {n['right']} right ones left: that no right patient is called "
+        f"left is not odd by itself. There {controls} of {n['control']} controls are called left, in the paper "
+        f"{own['count']} of {own['n']} (Fisher's exact p = {p:.3f}): that is odd, but the people, the images and the "
+        "model are others."
+    )

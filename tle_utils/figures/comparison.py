@@ -35,7 +35,7 @@ def pairs_matrix(table):
             z[one, other] = sign * 100 * row.difference
             points = round(z[one, other])
             text[one, other] = f"{points:+d}{star}".replace("-", "−") if points else f"0{star}"
-            hover[one, other] = row.reason or f"p = {row.p:.3f}, Holm {row.p_holm:.3f}, {row.folds} folds"
+            hover[one, other] = row.reason or f"p = {row.p_corrected:.3f}, Holm {row.p_holm:.3f}, {row.folds} folds"
     limit = max(1.0, np.nanmax(np.abs(z), initial=0))
     matrix = go.Heatmap(z=z, x=names, y=names, text=text, texttemplate="%{text}", customdata=hover)
     matrix.update(colorscale="RdBu_r", zmin=-limit, zmax=limit, showscale=False)
@@ -52,7 +52,7 @@ def accuracy_curves(table, column, title, ceiling=None):
     Parameters
     ----------
     table : pandas.DataFrame
-        From `generalisation.learning_curve` or `generalisation.noise_curve`.
+        From `curves.learning_curve` or `curves.noise_curve`.
     column, title : str
         What stands on the horizontal axis, ``size`` or ``rate``, and the title of that axis.
     ceiling : float, optional
@@ -147,7 +147,7 @@ def set_answers(summary):
 def coverage_figure(curve):
     """Reached against stated coverage of conformal sets (`conformal.coverage_curve`) with Wilson's 95 % intervals.
 
-    On the dotted line they keep their word.
+    On the dotted line they reach what is stated.
     """
     figure = go.Figure(diagonal(0, 1)).add_scatter(
         x=curve["stated"],

@@ -13,7 +13,7 @@ from PIL import Image
 from plotly.subplots import make_subplots
 
 from tle_utils.base.errors import TLEError
-from tle_utils.base.statistics import DRAWS, bootstrap_weights, wilson_interval
+from tle_utils.base.statistics import DRAWS, SEED, bootstrap_weights, wilson_interval
 from tle_utils.evaluation.metrics import model_metrics
 from tle_utils.figures.numbers import COLOURS, GREY, NAMES, SPLIT_COLOURS, band, diagonal
 from tle_utils.figures.tables import interval_text
@@ -72,7 +72,7 @@ def threshold_table(predictions, positive):
     return out
 
 
-def roc_band(predictions, positive, seed=0):
+def roc_band(predictions, positive):
     """ROC curve of out-of-fold predictions with a pointwise 95 % band (participants drawn anew within classes).
 
     Columns ``false_positives`` (1 − specificity, 0 to 1 in steps of 0.01), ``sensitivity``, ``low``, ``high``.
@@ -81,7 +81,7 @@ def roc_band(predictions, positive, seed=0):
     grid = np.linspace(0, 1, 101)
     people, code = np.unique(rows["participant_id"].to_numpy(str), return_inverse=True)
     sick = np.isin(np.arange(len(people)), code[ill])
-    rng, weights = np.random.default_rng(seed), np.ones((1 + DRAWS, len(people)))
+    rng, weights = np.random.default_rng(SEED), np.ones((1 + DRAWS, len(people)))
     for part in (sick, ~sick):
         weights[1:, part] = bootstrap_weights(rng, part.sum())
     order = np.argsort(-score, kind="stable")
@@ -100,7 +100,7 @@ def _roc(found, colour, group=None, **looks):
     return [band(found["false_positives"], found["low"], found["high"], colour, group), curve.update(legendgroup=group)]
 
 
-def side_roc(predictions, results, models, seed=0):
+def side_roc(predictions, results, models):
     """ROC curves of telling left from right in true patients, with pointwise 95 % bands; left is the positive class.
 
     A click on a name in the legend hides its curve and band. `models` are those to draw, five at most, as far as they
@@ -116,7 +116,7 @@ def side_roc(predictions, results, models, seed=0):
         sides = part.assign(p_left=left, p_right=1 - left, p_control=np.nan, predicted=said)
         hover = f"{name}: %{{y:.2f}} of left called left, %{{x:.2f}} of right<extra></extra>"
         label = f"{name.partition(' (')[0]}, AUC {areas[name]:.3f}"
-        figure.add_traces(_roc(roc_band(sides, "left", seed), colour, name, name=label, hovertemplate=hover))
+        figure.add_traces(_roc(roc_band(sides, "left"), colour, name, name=label, hovertemplate=hover))
     figure.add_trace(diagonal(0, 1))
     figure.update_xaxes(title_text="Share of right patients called left", range=[-0.02, 1.02])
     figure.update_yaxes(title_text="Share of left patients called left", range=[-0.02, 1.04])
@@ -179,7 +179,7 @@ def _add_frames(figure, moving, first, labels, start, prefix, suffix=""):
     figure.update_layout(sliders=[{**slider, "pad": {"t": 60}}])
 
 
-def threshold_explorer(predictions, positive, seed=0):
+def threshold_explorer(predictions, positive):
     """ROC curve with its band; confusion matrix and measures at the threshold of a slider, which opens at 0.5.
 
     Hover names the cases of each cell of the matrix, the surest first. The test rows of one model of two classes are
@@ -197,13 +197,13 @@ def threshold_explorer(predictions, positive, seed=0):
     moving = [_moving(row, ranked, classes) for _, row in steps.iterrows()]
     start = int(np.flatnonzero(steps["threshold"] == 0.5)[0])
     figure = make_subplots(3, 1, row_heights=[0.5, 0.2, 0.3], vertical_spacing=0.12)
-    curve = _roc(roc_band(predictions, positive, seed), INK, hoverinfo="skip")
+    curve = _roc(roc_band(predictions, positive), INK, hoverinfo="skip")
     figure.add_traces([*curve, diagonal(0, 1)], rows=1, cols=1)
     figure.add_traces(moving[start], rows=[1, 2, 3, 3], cols=1)
     _dress(*figure.data[3:], COLOURS[positive])
     labels, prefix = steps["threshold"].map("{:g}".format), f"Called {classes[1]} above probability: "
     _add_frames(figure, moving, 3, labels, start, prefix)
-    auc = interval_text(model_metrics(predictions, positive, seed), "auc").replace(" (", "<br>(")
+    auc = interval_text(model_metrics(predictions, positive), "auc").replace(" (", "<br>(")
     figure.add_annotation(text=f"AUC {auc}", showarrow=False, x=1, y=0, xanchor="right", yanchor="bottom")
     figure.update_xaxes(title_text="1 − specificity", range=[-0.02, 1.02], row=1)
     figure.update_yaxes(title_text="Sensitivity", range=[-0.02, 1.04], row=1)

@@ -22,6 +22,7 @@ WORDS = {
     "auprc_chance": "the same by chance",
     "both_sides": "both sides (share)",
     "ci_low": "95 % CI",
+    "correct": "correct of three classes",
     "d_paired": "d free of sampling error",
     "df": "degrees of freedom",
     "ece_after": "ECE after",
@@ -44,6 +45,8 @@ WORDS = {
     "integrated_gradients": "Integrated gradients",
     "occlusion": "Occlusion",
     "deviation": "deviation alone",
+    "larger_side": "always the larger side",
+    "largest_class": "always the largest class",
     "left_over_right": "left / right",
     "mean_size": "classes in the set",
     "model_a": "model A",
@@ -146,21 +149,23 @@ def shown(table, digits=3, **names):
 def readable(results, metrics):
     """Some `metrics` as text (pandas.DataFrame), from `model_tests.results_table` or `model_tests.subgroups`.
 
-    Each stands with its interval in one cell, like ``0.80 [0.76, 0.83]``, and beside the accuracy its mean and spread
-    over folds, ``0.80 ± 0.15``; an undefined value is ``–``.
+    Each stands with its interval in one cell, like ``0.80 [0.76, 0.83]``, and beside the accuracy its spread over
+    folds; an undefined value is ``–``. In sub-groups the accuracy of an answer that looks at nobody stands beside it.
     """
     parts = results[[f"{metric}{end}" for metric in metrics for end in ("", "_low", "_high")]]
     cells = texts(parts, digits=2).set_axis(list(metrics), axis=1)
     out = results[[name for name in ("model", "by", "subgroup", "n") if name in results]].copy()
+    beside = {"accuracy": "largest_class", "lateralization_accuracy": "larger_side"}
     for metric in metrics:
         out[metric] = cells[metric]
-        if metric == "accuracy" and "accuracy_mean" in results:
-            spread = zip(results["accuracy_mean"], results["accuracy_sd"], strict=True)
+        if metric == "accuracy" and "accuracy_sd" in results:
             out["accuracy over folds"] = [
-                f"{mean:.2f} ± {sd:.2f}" if np.isfinite(sd) else MISSING for mean, sd in spread
+                f"SD {sd:.2f}" if np.isfinite(sd) else MISSING for sd in results["accuracy_sd"]
             ]
-    last = [name for name in ("classes", "positive", "flags") if name in results]
-    return out.assign(**{name: results[name] for name in last})
+        if (name := beside.get(metric)) in results:
+            out[name] = _column(results[name], 2)
+    last = [name for name in ("correct", "classes", "positive", "flags") if name in results]
+    return out.assign(**{name: results[name] for name in last}).dropna(axis=1, how="all")
 
 
 def readable_signature(found):
@@ -177,22 +182,24 @@ def interval_text(metrics, metric):
     return f"{row['value']:.2f} (95 % CI {row['ci_low']:.2f}–{row['ci_high']:.2f}, n = {row['n']})"
 
 
+def _gain(test, against=""):
+    p = f"; corrected p = {test['p_corrected']:.3f}" if test["p_corrected"] >= 0 else ""
+    low, high = (100 * test[end] for end in ("ci_low", "ci_high"))
+    return f"{100 * test['difference']:+.1f} points{against} (95 % CI {low:+.1f} to {high:+.1f}{p}"
+
+
 def comparison_text(test):
     """The outcome of `model_tests.compare_models` as one sentence; where there is no test, the reason."""
-    gain = f"{test['model_a']} against {test['model_b']}: {test['metric'].replace('_', ' ')}"
-    gain += f" {100 * test['difference']:+.1f} points" if np.isfinite(test["difference"]) else ""
-    if not test["p_corrected"] >= 0:
-        known = np.isfinite([test["value_a"], test["value_b"]]).all() and not np.isfinite(test["difference"])
-        gain += f" {test['value_a']:.2f} against {test['value_b']:.2f}" if known else ""
-        return f"{gain} (n = {test['n']}), no test: {test['reason']}."
     verdict = "a difference" if test["p_corrected"] < 0.05 else "no difference that stands out from chance"
-    return f"{gain} (corrected p = {test['p_corrected']:.2f}, n = {test['n']}), {verdict}."
+    if not test["p_corrected"] >= 0:
+        verdict = f"no test: {test['reason']}"
+    values = f"{test['metric'].replace('_', ' ')} {test['value_a']:.2f} against {test['value_b']:.2f}"
+    return f"{test['model_a']} against {test['model_b']}: {values}, {_gain(test)}; n = {test['n']}), {verdict}."
 
 
 def gain_text(test):
-    """The difference of `model_tests.compare_models` in points, against whom, and its p where there is one."""
-    p = f" (corrected p = {test['p_corrected']:.3f})" if test["p_corrected"] >= 0 else ""
-    return f"{100 * test['difference']:+.1f} points against {test['model_b']}{p}"
+    """The difference of `model_tests.compare_models` in points, against whom, with its interval and p."""
+    return _gain(test, f" against {test['model_b']}") + ")"
 
 
 def download_link(path, label):

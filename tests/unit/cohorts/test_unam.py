@@ -46,6 +46,9 @@ def test_the_table_is_taken_from_the_mirror_and_gives_the_known_people(tmp_path,
     classes = unam.with_volumes(table, ("control", "left", "right"))
     assert classes["group"].value_counts().to_dict() == {"control": 34, "left": 17, "right": 11}
     assert set(classes.loc[classes["group"] == "control", "sclerosis"]) == {"without sclerosis"}
+    counts = unam.who_is_analysed(table)
+    assert counts.to_numpy().sum() == 74 and counts.loc[["left", "right"]].to_numpy().sum() == 31
+    assert counts.loc[["left", "right"], ["analysed", "no hippocampal volumes"]].sum().tolist() == [28, 3]
     ill = classes[classes["sclerosis"] == "with sclerosis"]
     affected = np.where(ill["group"] == "left", ill["hippocampus_left"], ill["hippocampus_right"])
     other = np.where(ill["group"] == "left", ill["hippocampus_right"], ill["hippocampus_left"])
@@ -79,6 +82,19 @@ def test_people_without_volumes_are_left_out_and_unknown_sclerosis_stays_unknown
     by = model_tests.subgroups(baselines.leave_one_out(kept), kept, "sclerosis")
     assert set(by["subgroup"]) == {"with sclerosis", "not known"}
     assert len(numbers.volume_scatter(kept, "% of intracranial volume").data) == 3
+
+
+def test_everybody_of_the_table_is_accounted_for_by_reason():
+    table = people().assign(reason="")
+    table.loc[4, "hippocampus_left"] = np.nan
+    table.loc[[5, 7], ["group", "reason"]] = "exclude", "side unknown"
+    found = unam.who_is_analysed(table)
+    assert found.to_numpy().sum() == len(table)
+    assert found.loc["none of the classes"].to_dict() == {
+        **{"analysed": 0, "no hippocampal volumes": 0, "side unknown": 2}
+    }
+    kept = unam.with_volumes(table, ("control", "left", "right"))
+    assert found["analysed"].drop("none of the classes").to_dict() == kept["group"].value_counts().to_dict()
 
 
 def test_a_class_with_one_person_is_refused():

@@ -43,6 +43,21 @@ def test_paper_claim_that_deeper_is_better_is_not_supported():
     assert found["ci_low"] < 0 < found["ci_high"]
 
 
+def test_the_side_is_counted_among_the_papers_patients():
+    counts = published.published_table("figure_12")
+    found, sides = published.paper_summary(counts), published.split_accuracy(counts, ("left", "right"))
+    assert (found["lateralized"], found["patients"]) == (255, 330)
+    assert sides.mean() == pytest.approx(255 / 330) and sides.iloc[0] == pytest.approx(26 / 33)
+
+
+def test_published_people_of_ideas_add_up():
+    facts = published.published_figures("ideas")
+    called, all_three = facts["called"], facts["accuracy"]
+    assert sum(sum(row.values()) for row in called.values()) == all_three["n"] == 254
+    assert sum(called[name][name] for name in called) / 254 == pytest.approx(all_three["value"], abs=5e-4)
+    assert facts["lateralization_accuracy"]["n"] == 173 and called["left"]["right"] + called["right"]["left"] == 1
+
+
 def test_own_confusion_table_has_the_papers_shape():
     table = random_table(0, n=90, folds=5)
     counts = published.paper_confusion_table(table)
@@ -120,6 +135,28 @@ def test_comparison_counts_the_training_part():
     assert found["p_corrected"] == pytest.approx(model_tests.corrected_ttest(*values, 30, 30)["p"])
 
 
+@pytest.mark.parametrize("metric", model_tests.CORRECT_ANSWERS)
+def test_a_difference_is_that_of_the_table_of_results_and_of_all_comparisons(metric):
+    """Folds of unequal size, where a mean over folds is another number."""
+    tables = [random_table(s, n=50, signal=s, model=f"m{s}", folds=4) for s in (0, 1, 2)]
+    tables = [table.assign(fold=np.minimum(np.arange(50) // 7, 3)) for table in tables]
+    values = model_tests.results_table(pd.concat(tables)).set_index("model")[metric]
+    pairs = model_tests.pairwise(pd.concat(tables), metric).set_index(["model_a", "model_b"])
+    found = model_tests.compare_models(tables[2], tables[0], metric)
+    assert (found["value_a"], found["value_b"]) == pytest.approx((values["m2"], values["m0"]))
+    assert found["difference"] == pytest.approx(values["m2"] - values["m0"])
+    row = pairs.loc[("m0", "m2")]
+    ends = ["difference", "ci_high", "ci_low", "p_corrected"]
+    assert row[ends].tolist() == pytest.approx(
+        [-found[n] for n in ("difference", "ci_low", "ci_high")] + [found[ends[3]]]
+    )
+    if metric == "lateralization_accuracy":
+        gap = model_tests.gap_closed(pd.concat(tables), "m2", "m0", "m1")
+        assert [gap[n] for n in ("gain", "gain_low", "gain_high", "n")] == pytest.approx(
+            [found[n] for n in ("difference", "ci_low", "ci_high", "n")]
+        )
+
+
 def test_lateralization_is_compared_among_patients():
     good, weak = random_table(3, n=90, signal=2.0), random_table(3, n=90, signal=0.3, model="weak")
     found = model_tests.compare_models(good, weak, "lateralization_accuracy")
@@ -169,3 +206,16 @@ def test_subgroups_cover_everyone_and_show_what_is_not_known():
         model_tests.subgroups(table, people, "scanner")
     with pytest.raises(TLEError, match="has predictions but no row"):
         model_tests.subgroups(table, people.iloc[:5], "age")
+
+
+def test_subgroups_show_what_calling_everybody_alike_would_reach():
+    table = make_table(["left"] * 9 + ["right"] * 3, [[0.6, 0.25, 0.15]] * 12)
+    people = table[["participant_id"]].assign(mts=False)
+    row = model_tests.subgroups(table, people, "mts").iloc[0]
+    assert row["lateralization_accuracy"] == row["larger_side"] == row["largest_class"] == 0.75
+    assert row["correct"] == "0 of 12"
+    text = figures_tables.readable(row.to_frame().T, ["lateralization_accuracy"]).iloc[0]
+    assert text["larger_side"] == "0.75" and text["correct"] == "0 of 12"
+    two = make_table(["left"] * 9 + ["right"] * 3, [[0.6, 0.4]] * 12, ("left", "right"))
+    found = figures_tables.readable(model_tests.subgroups(two, people, "mts"), ["accuracy"])
+    assert "correct" not in found and found.loc[0, "largest_class"] == "0.75"

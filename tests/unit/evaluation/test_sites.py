@@ -203,7 +203,11 @@ def test_the_verdict_needs_both_halves_of_the_signature():
     }
     text = evaluation_sites.batch_verdict(evaluation_sites.signature(paper | ours), ["paper"])
     assert "0 of 330 others" in text["paper"] and "1.2%" in text["paper"]
-    assert "appears in 1 of 3 planted batches (like it)" in text["planted"]
+    assert "appears in 1 of 3 planted batches (like it): it could come from one" in text["planted"]
+    assert "1 of 173 patients" in text["people"] and "5 of 81 controls" in text["people"]
+    assert "0 of 170 (Fisher's exact p = 0.003)" in text["people"]
+    fewer = evaluation_sites.signature({name: table for name, table in (paper | ours).items() if name != "like it"})
+    assert "0 of 2 planted batches: none of these" in evaluation_sites.batch_verdict(fewer, ["paper"])["planted"]
     assert "Without a batch: 9 of 200" in text["planted"]
     assert len(comparison.signature_figure(evaluation_sites.signature(paper | ours)).data) == len(
         evaluation_sites.CALLS

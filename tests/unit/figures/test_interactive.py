@@ -136,9 +136,9 @@ def test_every_step_of_a_slider_finds_its_frame(table):
         assert asked == [frame.name for frame in figure.frames] and len(set(asked)) == len(asked)
 
 
-def test_the_same_seed_draws_the_same_figure(table):
-    one, other, third = (interactive.threshold_explorer(table, "left", seed).to_json() for seed in (0, 0, 1))
-    assert one == other != third
+def test_the_same_table_draws_the_same_figure(table):
+    one, other = (interactive.threshold_explorer(table, "left").to_json() for _ in range(2))
+    assert one == other
 
 
 def test_the_confusion_matrix_names_the_cases_of_each_cell(table):
