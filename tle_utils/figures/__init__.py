@@ -33,7 +33,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "zscore_figure",
         ],
         "phantom": ["cohort_points", "effects_forest", "measured_effects"],
-        "saliency": ["cascade_lines", "glass_brain", "kind_name", "map_grid", "saliency_takeaways", "truth_points"],
+        "saliency": ["cascade_lines", "glass_brain", "kind_name", "map_grid", "saliency_takeaways", "truth_points", "volume_text"],
         "tables": [
             "comparison_text",
             "download_link",

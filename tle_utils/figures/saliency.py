@@ -26,7 +26,7 @@ def kind_name(method, layer, unfit=()):
 def map_grid(columns, backgrounds, y_mm, title):
     """Signed maps, one column per participant or group and one row per method, each scaled to its own greatest value.
 
-    Red speaks for the explained class, blue against it; black lines are the two hippocampi.
+    Red speaks for what is explained, blue against it; black lines are the two hippocampi.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def map_grid(columns, backgrounds, y_mm, title):
                 axis.text(-0.04, 0.5, label, rotation=90, va="center", ha="right", transform=axis.transAxes)
         axes[0, number].set_title(name, fontsize=10)
     bar = {"location": "bottom", "shrink": 0.7, "aspect": 40, "ticks": []}
-    figure.colorbar(shown, ax=axes, label="against  ←  explained class  →  for", **bar)
+    figure.colorbar(shown, ax=axes, label="against  ←  what is explained  →  for", **bar)
     figure.suptitle(f"{title}, {brains.at_mm(y_mm)}", fontsize=11)
     plt.close(figure)
     return figure
@@ -145,7 +145,7 @@ def _interval(row, name):
     return f"{row[name]:.2f} (95 % CI {row[f'{name}_low']:.2f}–{row[f'{name}_high']:.2f}, n = {row['n']:.0f})"
 
 
-def saliency_takeaways(verdicts, summary, unfit, best):
+def saliency_takeaways(verdicts, unfit, summary, expected):
     """What the chapter found, in sentences.
 
     Parameters
@@ -153,14 +153,14 @@ def saliency_takeaways(verdicts, summary, unfit, best):
     verdicts : pandas.DataFrame
         From `sanity_checks.verdicts`, with ``network``.
     summary : pandas.DataFrame
-        All groups of patients; empty where no lesion is known.
-    best : str
-        The network that validation prefers.
+        All groups of patients, of the network that each fold prefers; empty where no lesion is known.
+    expected : pandas.DataFrame
+        From `scores.expectations`.
 
     Returns
     -------
     dict of str to str
-        ``saliency-sanity``, ``saliency-hits``, ``saliency-side`` and ``saliency-goal``.
+        ``saliency-sanity``, ``saliency-expected``, ``saliency-hits``, ``saliency-side`` and ``saliency-goal``.
     """
     kinds = verdicts.groupby(["network", "method", "layer"], sort=False)["verdict"].agg(set)
     unclear = sum("unclear" in found and "unfit" not in found for found in kinds)
@@ -171,16 +171,19 @@ def saliency_takeaways(verdicts, summary, unfit, best):
         f"unfit{': ' + ', '.join(names) if names else ''}; for {unclear} it is unclear."
     )
     if summary.empty:
-        hits = side = goal = "In this cohort the place of no lesion is known, so no map can be held against the truth."
+        came = hits = side = goal = "In this cohort the place of no lesion is known: no map is held against the truth."
     else:
-        row = scores.goal(summary, best, unfit)
-        same = (summary["network"] == row["network"]) & (summary["cases"] == row["cases"])
-        free = summary[same & (summary["method"] == scores.NETWORK_FREE)].iloc[0]
+        row = scores.goal(summary)
+        free = summary[(summary["cases"] == row["cases"]) & (summary["method"] == scores.NETWORK_FREE)].iloc[0]
+        came = "Expected from larger studies, and found here: " + "; ".join(
+            f"{claim}: " + ", ".join(f"{one.network} {one.verdict} ({one.value:.2f}, n = {one.n})" for one in rows)
+            for claim, rows in ((claim, part.itertuples()) for claim, part in expected.groupby("claim", sort=False))
+        )
         hits = (
-            f"{kind_name(row['method'], row['layer'])} of the {row['network']} puts its most important voxels into the "
-            f"affected hippocampus {_interval(row, 'over_chance')} times as often as chance ({row['cases']}); the "
-            f"deviation from the mean control alone, without a network, {_interval(free, 'over_chance')} times. "
-            f"Of the two networks the {best} tells the side of validation patients better."
+            f"{kind_name(row['method'], row['layer'])}, the map that stands for all, puts its most important voxels "
+            f"into the affected hippocampus {_interval(row, 'over_chance')} times as often as chance ({row['cases']}, "
+            "networks preferred by the validation part of their fold); the deviation from the mean control alone, "
+            f"without a network, {_interval(free, 'over_chance')} times."
         )
         side = (
             f"The affected hippocampus is the more important one in {_interval(row, 'affected_side')} of them "
@@ -190,4 +193,20 @@ def saliency_takeaways(verdicts, summary, unfit, best):
             f"That {'meets' if row['met'] else 'does not meet'} the goal of {scores.OVER_CHANCE:g} times chance and "
             f"the affected side in {scores.AFFECTED_SIDE:g} of the cases."
         )
-    return {"saliency-sanity": sanity, "saliency-hits": hits, "saliency-side": side, "saliency-goal": goal}
+    texts = {"sanity": sanity, "expected": came, "hits": hits, "side": side, "goal": goal}
+    return {f"saliency-{name}": text for name, text in texts.items()}
+
+
+def volume_text(places):
+    """Where a network looks that was trained on the left hippocampal volume, in a sentence.
+
+    `places` come from `volume_truth.places`.
+    """
+    own = places[places["method"] == "smoothgrad"]
+    row = scores.summarise(own, ["method"], ["left", "right", "grey", "over_grey"]).iloc[0]
+    return (
+        "Networks trained on the left hippocampal volume of unaltered brains tell it with a correlation of "
+        f"{_interval(scores.correlation(own, 'volume', 'predicted'), 'value')} out of fold; SmoothGrad puts "
+        f"{row['left']:.1%} of its importance into the left hippocampus, which holds {row['grey']:.1%} of the grey "
+        f"matter on the slice: {_interval(row, 'over_grey')} times as much; the right one gets {row['right']:.1%}."
+    )

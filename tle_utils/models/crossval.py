@@ -85,6 +85,15 @@ def _kept_fold(job):
     return kept_arrays(path, key, lambda: train(x, groups, fold, settings, seed))
 
 
+def train_folds(x, groups, folds, settings, *, folder, seed, workers=1, label="network"):
+    """What `train_fold` or `train_multitask` gives for every fold (list of dict of arrays), kept in `folder`.
+
+    A fold that is already there, trained on the same data with the same settings and code, is read, not trained.
+    """
+    jobs = [(x, groups, fold, settings, seed, fold_path(folder, fold)) for fold in folds]
+    return run_parallel(_kept_fold, jobs, label=f"{label}: folds", workers=workers)
+
+
 def cross_validate(x, participants, folds, settings, *, folder, seed, workers=1, label="network"):
     """Train a network on every fold and collect the out-of-fold predictions.
 
@@ -105,8 +114,7 @@ def cross_validate(x, participants, folds, settings, *, folder, seed, workers=1,
     slices.refuse_not_finite(x, participants)
     groups = participants["group"].to_numpy(object)
     classes = [name for name in CLASSES if name in set(groups)]
-    jobs = [(x, groups, fold, settings, seed, fold_path(folder, fold)) for fold in folds]
-    results = run_parallel(_kept_fold, jobs, label=f"{label}: folds", workers=workers)
+    results = train_folds(x, groups, folds, settings, folder=folder, seed=seed, workers=workers, label=label)
     predictions, curves = [], []
     for fold, result in zip(folds, results, strict=True):
         marks = {"model": label, "repeat": fold.repeat, "fold": fold.fold}
@@ -118,7 +126,7 @@ def cross_validate(x, participants, folds, settings, *, folder, seed, workers=1,
     return pd.concat(predictions, ignore_index=True), pd.concat(curves, ignore_index=True)
 
 
-def load_fold(path, network, n_classes, input_shape):
+def load_fold(path, network, input_shape):
     """Network of one fold with its kept weights (keras.Model), and what turns slices into its input (callable).
 
     `path` comes from `fold_path`, the slices from `slices.load_slices`; all else is as in `networks.build`. TLEError
@@ -127,5 +135,6 @@ def load_fold(path, network, n_classes, input_shape):
     stored = read_arrays(path)
     if stored is None:
         raise TLEError(f"{Path(path).name}: no trained fold here: run the notebook that trains {network} first")
-    model = networks.build(network, n_classes, input_shape=input_shape, scaled=bool(stored["scaled"]))
+    outputs = stored["p_test"].shape[1]
+    model = networks.build(network, outputs, input_shape=input_shape, scaled=bool(stored["scaled"]))
     return with_weights(model, stored), functools.partial(fold_inputs, stored=stored)

@@ -76,7 +76,8 @@ def build(
     network : str
         A name of `settings.NETWORKS`.
     n_classes : int, optional
-        Outputs of the softmax layer; the multi-task network has none.
+        Outputs of the softmax layer; 1: one number in its place, trained by its squared error. The multi-task network
+        has none.
     input_shape : tuple of int
         Rows, columns and channels of the input.
     l2 : float
@@ -122,13 +123,16 @@ def build(
         return layers.Dense(units, activation=activation, **how, name=name)(outputs)
 
     heads = {name: dense(1, "sigmoid", name) for name in plan.get("heads", ())}
-    return keras.Model(inputs, heads or dense(n_classes, "softmax", "dense"), name=network)
+    activation = "linear" if n_classes == 1 else "softmax"
+    return keras.Model(inputs, heads or dense(n_classes, activation, "dense"), name=network)
 
 
 @functools.lru_cache(maxsize=8)
 def _compiled(network, learning_rate, heads, options):
     model = build(network, **dict(options))
     how = {"loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"]}
+    if model.output_shape == (None, 1):
+        how = {"loss": "mean_squared_error"}
     if heads:
         weights = {name: float(name in heads) for name in HEADS}
         how = {"loss": dict.fromkeys(HEADS, "binary_crossentropy"), "loss_weights": weights}

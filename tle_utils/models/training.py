@@ -85,6 +85,9 @@ def _filled_up(seen, labels, seed):
 def train_fold(x, groups, fold, settings, seed):
     """Train one of the paper's networks on one fold; the fold's number is added to `seed`.
 
+    `groups` may be a number for each participant (float) in place of a class: the network then has one output, which
+    tells it as a z-score against the training part, and no class is weighted, mirrored or filled up.
+
     Returns a dict of arrays: ``p_test`` and ``p_validation`` (participants, classes), ``validation`` (positions), the
     curves of `fit`, ``scaled``, the weights ``w_000`` … and, where voxels are standardised, ``mean`` and ``deviation``.
 
@@ -102,8 +105,12 @@ def train_fold(x, groups, fold, settings, seed):
         seen, labels = _filled_up(seen, labels, seed + fold.fold)
     scale = dict(zip(("mean", "deviation"), slices.voxel_scale(seen), strict=True)) if settings.standardise else {}
     seen, held, test = (fold_inputs(part, scale) for part in (seen, x[fold.validation], x[fold.test]))
-    seen_codes, held_codes = (np.array([classes.index(g) for g in part]) for part in (labels, groups[fold.validation]))
-    model = new_network(settings, len(classes), x.shape[1:], seed + 1000 * fold.repeat + fold.fold)
+    if groups.dtype.kind == "f":
+        seen_codes, held_codes = ((part - labels.mean()) / labels.std() for part in (labels, groups[fold.validation]))
+    else:
+        parts = labels, groups[fold.validation]
+        seen_codes, held_codes = (np.array([classes.index(group) for group in part]) for part in parts)
+    model = new_network(settings, len(classes) or 1, x.shape[1:], seed + 1000 * fold.repeat + fold.fold)
     weights = None
     if settings.class_weights is not None:
         balanced = compute_class_weight("balanced", classes=np.arange(len(classes)), y=seen_codes)

@@ -18,8 +18,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "attribution": ["INPUT"],
-        "maps": ["Explained", "deviations", "explain_folds"],
+        "attribution": ["DEFAULT", "INPUT"],
+        "maps": ["Explained", "deviations", "explain_folds", "of_choice"],
         "sanity_checks": ["ALIKE", "check_maps", "train_on_random_labels", "unfit", "verdicts"],
         "scores": [
             "CASES",
@@ -27,10 +27,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "Truth",
             "by_cases",
             "by_region",
+            "expectations",
             "score_maps",
             "score_rows",
             "summarise",
             "truth_slice",
         ],
+        "volume_truth": ["places", "train_on_volumes"],
     },
 )

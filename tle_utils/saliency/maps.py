@@ -67,18 +67,24 @@ class Explained:
         """Classes in the order of the networks' outputs."""
         return [name for name in CLASSES if (self.groups == name).any()]
 
+    def told(self, p):
+        """What a fold tells its test participants, from its ``p_test``: a class each, or a number (`volume_truth`)."""
+        return p[:, 0] if p.shape[1] == 1 else np.array(self.classes, object)[p.argmax(axis=1)]
+
     def open_fold(self, fold):
         """Explainer of one fold, input of its test participants, and `attribution.target_weights` of what it predicts.
 
         The one place where slices become what a network reads. The reference is the mean training control (the mean of
-        all who train where no control does). TLEError when the fold's file is missing or unreadable.
+        all who train where no control does). A number is explained by what puts it above, or below, the mean of all who
+        train. TLEError when the fold's file is missing or unreadable.
         """
         path = crossval.fold_path(self.folder, fold)
-        model, inputs = crossval.load_fold(path, self.network, len(self.classes), self.x.shape[1:])
+        model, inputs = crossval.load_fold(path, self.network, self.x.shape[1:])
         reference = inputs(self.x[_normal(self.groups, fold)]).mean(axis=0)
         tissue = self.x[fold.train].mean(axis=0).max(axis=-1) > 0.02
-        predicted = read_arrays(path)["p_test"].argmax(axis=1)
-        weights = attribution.target_weights(predicted, self.classes, self.target)
+        p = read_arrays(path)["p_test"]
+        weights = attribution.target_weights(p.argmax(axis=1), self.classes, self.target)
+        weights = np.sign(p) if p.shape[1] == 1 else weights
         return attribution.Explainer(model, reference, tissue), inputs(self.x[fold.test]), weights
 
 
@@ -123,8 +129,12 @@ def _explain_fold(job):
 
         kept = kept_arrays(files[method], key, make, compressed=True)
         kinds += [(method, layer) for layer in kept if layer != "key"]
-    predicted = np.array(explained.classes, object)[stored["p_test"].argmax(axis=1)]
-    rows = {"position": fold.test, "predicted": predicted, "repeat": fold.repeat, "fold": fold.fold}
+    rows = {
+        "position": fold.test,
+        "predicted": explained.told(stored["p_test"]),
+        "repeat": fold.repeat,
+        "fold": fold.fold,
+    }
     return Maps(pd.DataFrame(rows), kinds, [files])
 
 
@@ -138,6 +148,21 @@ def explain_folds(explained, folds, *, cache, workers=1):
     parts = run_parallel(_explain_fold, jobs, label=f"{explained.network}: maps of folds", workers=workers)
     rows = pd.concat([part.rows for part in parts], ignore_index=True)
     return Maps(rows, parts[0].kinds, [files for part in parts for files in part.files])
+
+
+def of_choice(maps, choice):
+    """Maps of the network that each fold prefers (`Maps`), by the methods that look at the input.
+
+    `maps` are the `Maps` of several networks on the same folds by name, `choice` the name for each (repeat, fold).
+    The rows have a further column ``network``.
+    """
+    rows, files = [], []
+    for number, (fold, _) in enumerate(next(iter(maps.values())).rows.groupby(["repeat", "fold"], sort=False)):
+        own = maps[choice[fold]]
+        mine = (own.rows[["repeat", "fold"]] == fold).all(axis=1)
+        rows.append(own.rows[mine].assign(network=choice[fold]))
+        files.append(own.files[number])
+    return Maps(pd.concat(rows), [kind for kind in own.kinds if kind[1] == attribution.INPUT], files)
 
 
 def deviations(x, groups, folds):

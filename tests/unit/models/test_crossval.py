@@ -121,10 +121,10 @@ def test_stored_weights_give_the_stored_predictions(planted, trained):
     folder, *_ = trained
     x, _, folds = planted
     path = crossval.fold_path(folder, folds[0])
-    model, inputs = crossval.load_fold(path, "figure_9", 3, SHAPE)
+    model, inputs = crossval.load_fold(path, "figure_9", SHAPE)
     assert np.allclose(model.predict(inputs(x[folds[0].test]), verbose=0), files.read_arrays(path)["p_test"], atol=1e-6)
 
 
 def test_a_missing_network_is_said(tmp_path):
     with pytest.raises(TLEError, match="no trained fold"):
-        crossval.load_fold(tmp_path / "fold.npz", "figure_9", 3, SHAPE)
+        crossval.load_fold(tmp_path / "fold.npz", "figure_9", SHAPE)

@@ -53,6 +53,17 @@ def test_mirror_images_make_the_standardisation_symmetric(x):
     assert np.allclose(np.roll(mean[:, ::-1], 1, axis=1), mean, atol=1e-6)
 
 
+def test_a_number_is_learned_as_well_as_a_class(x):
+    numbers = 3 + 2 * x[:, 30:50, 8:24].mean(axis=(1, 2, 3))
+    options = {"network": "figure_2", "max_epochs": 12, "standardise": True, "scaled": True}
+    stored = training.train_fold(x, numbers.astype(float), FOLD, QUICK.model_copy(update=options), 0)
+    assert stored["p_test"].shape == (len(FOLD.test), 1) and "val_loss" in stored
+    assert np.corrcoef(stored["p_test"][:, 0], numbers[FOLD.test])[0, 1] > 0.9
+    changed = np.where(np.isin(np.arange(24), FOLD.test), -9, numbers.astype(float))
+    again = training.train_fold(x, changed, FOLD, QUICK.model_copy(update=options), 0)
+    assert np.array_equal(again["p_test"], stored["p_test"]), "nothing is learned from who is tested"
+
+
 def test_scaled_network_is_rebuilt_as_it_was_trained(x):
     stored = train(x, scaled=True, noise=0.5, standardise=True)
     empty = networks.build("figure_9", 3, input_shape=SHAPE, scaled=bool(stored["scaled"]))

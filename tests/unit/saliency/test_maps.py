@@ -148,18 +148,45 @@ def test_without_known_lesions_there_is_nothing_to_score():
     summary = scores.by_cases(table.assign(network="n", method="occlusion", layer="input"))
     assert table.empty and summary.empty
     verdicts = pd.DataFrame({"network": ["n"], "method": ["occlusion"], "layer": ["input"], "verdict": ["fit"]})
-    texts = saliency.saliency_takeaways(verdicts, summary, set(), "n")
-    assert "no map can be held against the truth" in texts["saliency-goal"]
+    texts = saliency.saliency_takeaways(verdicts, set(), summary, None)
+    assert "no map is held against the truth" in texts["saliency-goal"]
 
 
-def test_unfit_methods_do_not_reach_the_goal():
-    rows = pd.DataFrame({"participant_id": ["a", "b"], "network": "n", "layer": "input", "auprc": 0.5})
-    rows = rows.assign(auprc_chance=0.01, correct=True, sclerotic=True, affected_side=1.0)
-    reached = {"occlusion": 9.0, "gradcam": 2.0}
-    summary = scores.by_cases(pd.concat([rows.assign(method=m, over_chance=v) for m, v in reached.items()]))
-    assert scores.goal(summary, "n")["method"] == "occlusion"
-    kept = scores.goal(summary, "n", {("n", "occlusion", "input")})
-    assert kept["method"] == "gradcam" and not kept["met"]
+def scored(**columns):
+    """Scores of SmoothGrad and of Grad-CAM of two layers for eight patients of the network ``n``."""
+    kinds = {("smoothgrad", "input"): 0.0, ("gradcam", "conv_1"): 5.0, ("gradcam", "conv_2"): -2.0}
+    rows = pd.DataFrame({"participant_id": list("abcdefgh"), "network": "n", "repeat": 0, "fold": 0})
+    rows = rows.assign(auprc=0.5, auprc_chance=0.01, correct=True, sclerotic=True, affected_side=1.0, over_chance=4.0)
+    rows = rows.assign(**columns)
+    parts = [rows.assign(method=m, layer=l, over_chance=rows["over_chance"] + v) for (m, l), v in kinds.items()]
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_goal_is_of_the_default_map_in_sclerotic_patients_called_correctly():
+    found = scores.goal(scores.by_cases(scored(over_chance=[4.0] * 6 + [0.0] * 2, correct=[True] * 6 + [False] * 2)))
+    assert found["method"] == "smoothgrad" and found["n"] == 6 and found["over_chance"] == 4 and found["met"]
+    missed = scores.goal(scores.by_cases(scored(over_chance=2.0, sclerotic=False)))
+    assert missed["cases"] == "side called correctly" and not missed["met"]
+
+
+def test_networks_are_compared_on_patients_whom_all_call_correctly():
+    weak = scored(correct=[True] + [False] * 7, over_chance=1.0).assign(network="weak")
+    both = pd.concat([scored(over_chance=[1.0] + [9.0] * 7, correct=[True] * 3 + [False] * 5), weak])
+    summary = scores.by_cases(both).query("method == 'smoothgrad'").set_index(["cases", "network"])
+    matched = summary.loc["side called correctly by all networks"]
+    assert matched["n"].to_dict() == {"n": 1, "weak": 1} and (matched["over_chance"] == 1).all()
+    assert summary.loc["side called correctly"]["n"].to_dict() == {"n": 3, "weak": 1}
+
+
+def test_expectations_are_held_against_what_came_out():
+    people = {"over_chance": [5.0, 6.0] * 2 + [1.0, 0.0] * 2, "correct": [True] * 4 + [False] * 4}
+    found = scores.expectations(scored(**people))
+    assert found["verdict"].tolist() == ["agrees"] * 3 and found["n"].tolist() == [4, 4, 8]
+    assert found["value"].tolist()[:2] == [5.5, 2.0], "Grad-CAM is that of the last convolution"
+    worse = scored(**people).assign(over_chance=lambda rows: 0.9 - rows["over_chance"] / 10)
+    assert set(scores.expectations(worse)["verdict"]) == {"does not agree"}
+    nobody = scores.expectations(scored(correct=False))
+    assert nobody["verdict"].tolist() == ["unclear"]
 
 
 @pytest.fixture
@@ -197,6 +224,17 @@ def test_maps_are_out_of_fold_and_say_what_was_explained(trained):
     for fold in folds:
         mine = maps.rows[maps.rows["fold"] == fold.fold]
         assert set(mine["position"]) == set(fold.test) and set(mine["predicted"]) == {CLASSES[1 + fold.fold]}
+
+
+def test_maps_of_the_choice_come_from_the_network_that_the_fold_prefers(trained):
+    run, _, folds, _ = trained
+    one, other = run(), run()
+    other.rows["predicted"] = "control"
+    chosen = saliency_maps.of_choice({"one": one, "other": other}, {(0, 0): "other", (0, 1): "one"})
+    by_fold = chosen.rows.groupby("fold")[["network", "predicted"]].agg(set)
+    assert by_fold["network"].tolist() == [{"other"}, {"one"}]
+    assert by_fold["predicted"].tolist() == [{"control"}, {CLASSES[2]}]
+    assert (chosen.read("occlusion", "input")[:, 0, 0] == chosen.rows["position"]).all()
 
 
 def test_maps_are_computed_once_and_again_when_the_network_changes(trained):
