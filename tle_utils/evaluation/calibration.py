@@ -1,4 +1,11 @@
-"""Probabilities that keep their word: temperature scaling (Guo et al. 2017, arXiv:1706.04599) inside the folds."""
+"""Calibrated probabilities: temperature scaling (Guo et al. 2017, arXiv:1706.04599), shrunk, inside the folds.
+
+A temperature is the mode of its posterior: the likelihood of the validation participants times a normal prior of log T
+around 0 with the standard deviation `PRIOR_SD`. One participant tells of log T what the variance of log p over the
+classes is, weighted by p (the Fisher information at T = 1), about 0.3 for three classes that are hard to tell; the
+prior tells 1 / `PRIOR_SD` ** 2 = 8.3, as much as 28 such participants. Probabilities near 1 / 3 tell nothing, and T
+stays near 1.
+"""
 
 import numpy as np
 import pandas as pd
@@ -9,9 +16,21 @@ from sklearn.metrics import brier_score_loss
 from tle_utils.base.errors import TLEError
 from tle_utils.base.statistics import wilson_interval
 from tle_utils.evaluation.metrics import of_true_class, probabilities
-from tle_utils.models.predictions import KEYS, LEAST_PROBABILITY, classes_of, select_rows, validate_predictions
+from tle_utils.models.predictions import (
+    AS_TRAINED,
+    KEYS,
+    LEAST_PROBABILITY,
+    classes_of,
+    geometric_mean,
+    select_rows,
+    validate_predictions,
+)
 
 RANGE = (0.05, 20.0)  # of temperatures
+PRIOR_SD = np.log(2) / 2
+"""Of log T before anything is seen: 19 of 20 models have a temperature between 1/2 and 2."""
+LEAST_VALIDATION = 30
+"""Validation participants below which T is 1: they would tell less than the prior."""
 
 
 def scaled(p, temperature):
@@ -22,16 +41,11 @@ def scaled(p, temperature):
     return softmax(np.log(np.maximum(p, LEAST_PROBABILITY)) / temperature, axis=-1)
 
 
-def geometric_mean(parts):
-    """Geometric mean of probabilities, scaled to sum to one.
-
-    `parts` are arrays of one model each, classes along the last axis; their shapes broadcast.
-    """
-    return softmax(sum(np.log(np.maximum(part, LEAST_PROBABILITY)) for part in parts) / len(parts), axis=-1)
-
-
 def fit_temperature(rows):
-    """Temperature (float, 0.05 to 20) of least cross-entropy, from rows of people whom the model never learned from.
+    """Temperature (float, 0.05 to 20) from rows of people whom the model never learned from, one row per person.
+
+    The mode of the posterior (see above): cross-entropy summed over the rows, plus (log T / `PRIOR_SD`) ** 2 / 2. It is
+    1 with fewer rows than `LEAST_VALIDATION`.
 
     Raises
     ------
@@ -40,19 +54,28 @@ def fit_temperature(rows):
     """
     if rows.empty:
         raise TLEError("recalibration: no validation participant: keep validation rows in the predictions")
+    if len(rows) < LEAST_VALIDATION:
+        return 1.0
     p = probabilities(rows)
 
     def loss(log_temperature):
         of_truth = of_true_class(scaled(p, np.exp(log_temperature)), rows)
-        return -np.log(np.maximum(of_truth, LEAST_PROBABILITY)).mean()
+        return (log_temperature / PRIOR_SD) ** 2 / 2 - np.log(np.maximum(of_truth, LEAST_PROBABILITY)).sum()
 
     return float(np.exp(minimize_scalar(loss, bounds=np.log(RANGE), method="bounded").x))
+
+
+def _as_trained(predictions, model):
+    """Name under which the probabilities of a model stand before its temperature."""
+    return model + AS_TRAINED if (predictions["model"] == model + AS_TRAINED).any() else model
 
 
 def recalibrated(predictions):
     """Predictions after temperature scaling, one temperature per model, repeat and fold, from its validation rows.
 
-    The rows are the same, and ``predicted`` is as before.
+    An ensemble is one model: the temperature comes from its own answers, not from its members'. The rows are the same,
+    and ``predicted`` is as before. A model that also stands in the table as trained (`AS_TRAINED`) has its temperature
+    already and is left alone.
 
     Raises
     ------
@@ -60,10 +83,11 @@ def recalibrated(predictions):
         When a fold has no validation rows.
     """
     out = validate_predictions(predictions)
-    for _, rows in out.groupby(KEYS[:3], sort=False):
-        temperature = fit_temperature(rows[rows["split"] == "validation"])
-        columns = [f"p_{name}" for name in classes_of(rows)]
-        out.loc[rows.index, columns] = scaled(rows[columns].to_numpy(), temperature)
+    for (model, *_), rows in out.groupby(KEYS[:3], sort=False):
+        if _as_trained(out, model) == model:
+            temperature = fit_temperature(rows[rows["split"] == "validation"])
+            columns = [f"p_{name}" for name in classes_of(rows)]
+            out.loc[rows.index, columns] = scaled(rows[columns].to_numpy(), temperature)
     return out
 
 
@@ -137,16 +161,23 @@ def calibration_table(before, after, bins=10, seed=0):
     Returns
     -------
     pandas.DataFrame
-        One row per model: ``n`` (participants), ``ece_before``, ``ece_after`` (expected calibration error),
-        ``ece_if_true`` (what the recalibrated probabilities would show with as many participants if every one of them
-        were true: bins of few people are never exact), ``brier_before``, ``brier_after``.
+        One row per model, those with the end `AS_TRAINED` as the other's state before: ``n`` (participants),
+        ``temperature`` (of the probabilities before; median over folds) and ``n_validation`` (participants it comes
+        from in the smallest fold), ``ece_before``, ``ece_after`` (expected calibration error), ``ece_if_true`` (what
+        the recalibrated probabilities would show with as many participants if every one of them were true: bins of few
+        people are never exact), ``brier_before``, ``brier_after``.
     """
     out = []
     for model, rows in after[after["split"] == "test"].groupby("model", sort=False):
-        old = before[before["model"] == model]
+        if model.endswith(AS_TRAINED):
+            continue
+        old = before[before["model"] == _as_trained(before, model)]
+        held = [part for _, part in old[old["split"] == "validation"].groupby(["repeat", "fold"])]
+        temperatures = [fit_temperature(part) for part in held] or [np.nan]
         errors = [expected_calibration_error(table, bins) for table in (old, rows)]
-        row = {"model": model, "n": rows["participant_id"].nunique(), "ece_before": errors[0], "ece_after": errors[1]}
-        row |= {"ece_if_true": _error_if_true(rows, bins, seed)}
+        row = {"model": model, "n": rows["participant_id"].nunique()}
+        row |= {"temperature": np.median(temperatures), "n_validation": min(map(len, held), default=0)}
+        row |= {"ece_before": errors[0], "ece_after": errors[1], "ece_if_true": _error_if_true(rows, bins, seed)}
         out.append(row | {"brier_before": brier(old), "brier_after": brier(rows)})
     return pd.DataFrame(out)
 

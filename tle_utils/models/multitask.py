@@ -8,7 +8,7 @@ from tle_utils.base.errors import TLEError
 from tle_utils.base.parallel import run_parallel
 from tle_utils.imaging import slices
 from tle_utils.models import networks
-from tle_utils.models.predictions import CLASSES, LEAST_PROBABILITY
+from tle_utils.models.predictions import CLASSES, LEAST_PROBABILITY, geometric_mean
 from tle_utils.models.settings import HEADS, MultitaskOptions
 from tle_utils.models.training import fit, weights_of, with_weights
 
@@ -97,12 +97,13 @@ def train_multitask(x, groups, fold, settings, seed):
 
     All members learn from the training part and stop by the validation part; they differ in what chance gives them:
     weights at the start, noise, dropout, order (deep ensembles, Lakshminarayanan et al. 2017, arXiv:1612.01474). So the
-    whole ensemble answers for validation participants as it does for test participants, and its probabilities are
-    calibrated on its own answers: those of one member are surer than their mean.
+    whole ensemble answers for validation participants as it does for test participants, and its own answers are what a
+    temperature is found from. They are the geometric mean of the members' probabilities: one temperature makes up for
+    members that are too sure, as it cannot for an arithmetic mean (Rahaman and Thiery 2021, arXiv:2007.08792).
 
     Returns a dict of arrays: ``options`` (JSON), ``vote`` (members, voters), for voter v of member m ``mMM_vVV_mean``,
-    ``…_deviation`` and its weights ``…_w_000`` …; ``p_test`` and ``p_validation`` (participants, classes; means over
-    members), ``validation`` (positions), and the curves of the first network, see `training.fit`.
+    ``…_deviation`` and its weights ``…_w_000`` …; ``p_test`` and ``p_validation`` (participants, classes) of the
+    ensemble, ``validation`` (positions), and the curves of the first network, see `training.fit`.
 
     Raises
     ------
@@ -134,9 +135,9 @@ def train_multitask(x, groups, fold, settings, seed):
         held_out.append(np.tensordot(votes[-1], held, 1))
     return stored | {
         "vote": np.array(votes),
-        "p_test": np.mean(tests, axis=0),
+        "p_test": geometric_mean(tests),
         "validation": fold.validation,
-        "p_validation": np.mean(held_out, axis=0),
+        "p_validation": geometric_mean(held_out),
     }
 
 
@@ -165,7 +166,7 @@ def load_networks(stored):
 def predict_multitask(stored, x):
     """Probabilities of control, left and right by every member of a fold's ensemble, shape (members, n, 3).
 
-    `stored` comes from `train_multitask`, `x` from `load_inputs`. The mean over members is the answer of the fold.
+    `stored` comes from `train_multitask`, `x` from `load_inputs`. Their `geometric_mean` is the answer of the fold.
     """
     members = []
     for votes, voters in zip(stored["vote"], load_networks(stored), strict=True):

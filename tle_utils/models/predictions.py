@@ -7,12 +7,15 @@ One row per participant and fold: ``participant_id``, ``group`` (the truth), ``m
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
 from tle_utils.base.errors import TLEError
 
 CLASSES = ("control", "left", "right")
 KEYS = ["model", "repeat", "fold", "split"]
+AS_TRAINED = ", as trained"
+"""End of the name of a model that stands in the table a second time, before its temperature; not to be chosen."""
 LEAST_PROBABILITY = 1e-6
 """Smaller probabilities count as this much: one sure mistake must not rule the temperature."""
 
@@ -20,6 +23,14 @@ LEAST_PROBABILITY = 1e-6
 def classes_of(table):
     """Classes of a task in the order control, left, right: those whose probability column holds values."""
     return [name for name in CLASSES if f"p_{name}" in table and table[f"p_{name}"].notna().any()]
+
+
+def geometric_mean(parts):
+    """Geometric mean of probabilities, scaled to sum to one.
+
+    `parts` are arrays of one model each, classes along the last axis; their shapes broadcast.
+    """
+    return softmax(sum(np.log(np.maximum(part, LEAST_PROBABILITY)) for part in parts) / len(parts), axis=-1)
 
 
 def fold_rows(participants, rows, p, classes, *, model, repeat, fold, split):

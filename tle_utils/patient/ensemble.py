@@ -1,8 +1,9 @@
 """A model as it answers: what was trained in every fold, and what all folds say together.
 
-A model has one or two components, trained in every fold: the multi-task network and the linear model of all regions.
-The answer of a fold is the geometric mean of its components' probabilities, each scaled by its temperature, scaled to
-sum to one, and scaled by one more temperature; the answer of the model is the mean over folds.
+A model has one or two components, trained in every fold: the multi-task network, itself an ensemble, and the linear
+model of all regions. The answer of a fold is the geometric mean of its components' probabilities, each scaled by its
+temperature, scaled to sum to one, and scaled by one more temperature; the answer of the model is the geometric mean
+over folds. That last mean has no temperature of its own, because every participant taught the models of some folds.
 """
 
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from tle_utils.base import files
 from tle_utils.base.errors import TLEError
 from tle_utils.evaluation import calibration, conformal
 from tle_utils.models import crossval, multitask, regional
-from tle_utils.models.predictions import CLASSES, select_rows
+from tle_utils.models.predictions import CLASSES, geometric_mean, select_rows
 from tle_utils.patient.model_card import COMPONENTS, ModelCard
 
 
@@ -36,10 +37,10 @@ class Ensemble(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Probabilities of a model: `p`, the mean over folds, shape (n, classes), and what it is the mean of.
+    """Probabilities of a model: `p`, the geometric mean over folds, shape (n, classes), and what it is the mean of.
 
     `folds`, shape (folds, n, classes); `members`, shape (members, n, classes): every network of every fold with the
-    other component of its fold.
+    other component of its fold, scaled as their mean is.
     """
 
     p: np.ndarray
@@ -99,7 +100,7 @@ def combined(p, temperatures):
     From those of its components, uncalibrated: a dict of arrays that broadcast, classes along the last axis.
     """
     scaled = [calibration.scaled(values, temperatures[name]) for name, values in p.items()]
-    return calibration.scaled(calibration.geometric_mean(scaled), temperatures["joint"])
+    return calibration.scaled(geometric_mean(scaled), temperatures["joint"])
 
 
 def ask_model(model, x, volumes):
@@ -111,10 +112,10 @@ def ask_model(model, x, volumes):
             single["multitask"] = multitask.predict_multitask(fold.components["multitask"], x)
         if "regional" in fold.components:
             single["regional"] = regional.predict_regions(fold.components["regional"], volumes)[None]
-        mean = {name: values.mean(axis=0) for name, values in single.items()}
+        mean = {name: geometric_mean(values) for name, values in single.items()}
         folds.append(combined(mean, fold.temperatures))
         members.append(combined(single, fold.temperatures))
-    return Answer(np.mean(folds, axis=0), np.array(folds), np.concatenate(members))
+    return Answer(geometric_mean(folds), np.array(folds), np.concatenate(members))
 
 
 def answer_set(p, threshold):

@@ -8,7 +8,7 @@ from makers import lesion_cohort, quick
 from tle_utils.base import files
 from tle_utils.base.errors import TLEError
 from tle_utils.imaging import slices
-from tle_utils.models import crossval, multitask, networks
+from tle_utils.models import crossval, multitask, networks, predictions
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_the_whole_ensemble_answers_for_people_whom_no_member_learned_from(tmp_p
     assert curves["best"].sum() == 1 and curves.loc[curves["best"], "epoch"].item() == stored["best_epoch"]
     members = multitask.predict_multitask(stored, x[folds[0].validation])
     assert members.shape == (2, len(held), 3) and not np.allclose(*members)
-    np.testing.assert_allclose(held[["p_control", "p_left", "p_right"]], members.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(held[["p_control", "p_left", "p_right"]], predictions.geometric_mean(members), atol=1e-6)
     again, _ = crossval.cross_validate(x, people, folds, options, folder=tmp_path, seed=0)
     pd.testing.assert_frame_equal(table, again)
 

@@ -9,7 +9,7 @@ from makers import card, volume_cohort
 from tle_utils.base import fingerprints
 from tle_utils.base.errors import TLEError
 from tle_utils.imaging import atlas
-from tle_utils.models import regional
+from tle_utils.models import predictions, regional
 from tle_utils.patient import ensemble, model_store
 
 OWN = {"modulate": True, "fwhm_mm": 0.0, "y_mm": (-24,), "space": atlas.SPACE}
@@ -41,7 +41,7 @@ def test_read_again_it_answers_as_before(written, tmp_path):
     after = ensemble.ask_model(model, None, volumes)
     np.testing.assert_array_equal(before.p, after.p)
     np.testing.assert_allclose(after.p.sum(axis=1), 1)
-    np.testing.assert_allclose(after.folds.mean(axis=0), after.p)
+    np.testing.assert_allclose(predictions.geometric_mean(after.folds), after.p)
     side = after.p[:, 1] > after.p[:, 2]
     assert (side[groups == "left"]).mean() > 0.9 and (~side[groups == "right"]).mean() > 0.9
 
