@@ -15,6 +15,7 @@ from tle_utils.base.files import write_json, write_text
 from tle_utils.base.parallel import ON_THE_WAY
 from tle_utils.base.project import project_root
 from tle_utils.base.text import literal, markdown_table
+from tle_utils.book.overview import RESULTS
 from tle_utils.book.run import Run
 
 RUN_CARD = "run_card"
@@ -103,6 +104,8 @@ def stage(profile, cohort):
     for name, executed in chapters.items():
         write_json(source / f"{name}.ipynb", _without_progress(executed))
     shutil.copy2(run.folder / "run.json", source)
+    for results in run.folder.glob("[0-9][0-9]_*/results.tsv"):
+        write_text(source / RESULTS / results.parent.name / results.name, results.read_text(encoding="utf-8"))
     card = json.loads((source / "run.json").read_text(encoding="utf-8"))
     write_text(source / f"{RUN_CARD}.md", run_card(card))
     return source

@@ -16,7 +16,10 @@ from pathlib import Path
 from docutils import nodes
 from sphinx.transforms import SphinxTransform
 
+from tle_utils.base.project import project_root
 from tle_utils.base.text import amount, clock, markdown_table
+from tle_utils.book.overview import RESULTS, front_table
+from tle_utils.book.reference import FOLDER as REFERENCE
 from tle_utils.cohorts.download import published_files
 from tle_utils.cohorts.manifest import load_manifest
 from tle_utils.evaluation import published
@@ -36,7 +39,8 @@ EXAMPLE = {"participants": 1000, "folds": 10}  # for whom the table of costs is 
 
 def _published():
     """Published figures by entry, with what the counts of the two confusion tables add up to."""
-    found = {name: dict(published.published_figures(name)) for name in ("replication", "original_study", "follow_up")}
+    quoted = ("replication", "original_study", "follow_up", "ideas")
+    found = {name: dict(published.published_figures(name)) for name in quoted}
     for name in ("figure_8", "figure_12"):
         table = published.published_table(name)
         true = [true for true, _ in published.PAPER_COLUMNS.values()]
@@ -47,11 +51,12 @@ def _published():
 
 
 def _networks():
-    """Parameters of the paper's networks: ``theirs`` as printed, ``ours`` as counted from the network's plan."""
+    """Parameters of the paper's networks: ``theirs`` as printed, ``ours`` as counted, ``three`` for three classes."""
     return {
         name: {
             "theirs": settings.published_counts(name),
             "ours": settings.parameter_counts_of(name, settings.NETWORKS[name]["n_classes"]),
+            "three": settings.parameter_counts_of(name, 3),
         }
         for name in ("figure_2", "figure_9")
     }
@@ -148,6 +153,7 @@ def facts(source):
         "networks": _networks(),
         "cohort_table": cohort_table(load_manifest()),
         "preset_table": preset_table(),
+        "front_table": front_table(Path(source) / RESULTS, project_root() / REFERENCE),
         "run": run_facts(card),
     }
 

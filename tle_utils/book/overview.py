@@ -1,0 +1,111 @@
+"""The front page's table: the book's questions, answered by this run, by the reference results and by the paper."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from tle_utils.base.text import markdown_table
+from tle_utils.evaluation import published
+from tle_utils.models.ideal_observer import IDEAL_OBSERVER
+
+RESULTS = "results"
+"""Folder beside the pages with ``<chapter>/results.tsv`` of the run, as `build.stage` puts it there."""
+
+
+class Question(NamedTuple):
+    """A question of the paper: in words, the anchor of its answer, and where this book and the paper answer it."""
+
+    words: str
+    anchor: str
+    chapter: str
+    model: str
+    metric: str
+    figure: str
+
+
+THREE, SIX = "3-layer CNN (Figure 2)", "6-layer CNN (Figure 9)"
+BASELINE, DEEP, SIDE = "03_lateralization_baseline", "04_deep_model", "lateralization_accuracy"
+QUESTIONS = [
+    Question("control or left", "02_replication-figure-4", "02_replication", THREE, "accuracy", "replication"),
+    Question("control, left or right", f"{BASELINE}-figure-8", BASELINE, THREE, "accuracy", "figure_8"),
+    Question("the same, deeper", f"{DEEP}-figure-12", DEEP, SIX, "accuracy", "figure_12"),
+    Question("left or right, of patients", f"{BASELINE}-figure-8", BASELINE, THREE, SIDE, "figure_8"),
+    Question("the same, deeper", f"{DEEP}-figure-12", DEEP, SIX, SIDE, "figure_12"),
+]
+REASONS = {
+    "yes": "the paper's value lies inside the 95 % interval",
+    "surpassed": "the 95 % interval lies above the paper's value",
+    "no": "the 95 % interval lies below the paper's value",
+    "cannot be told": "not even the ideal observer, who knows the true volumes, reaches the paper's value here",
+}
+
+
+def paper_value(question):
+    """The paper's accuracy, from its printed counts (float); a patient called control is no correct side."""
+    if question.figure == "replication":
+        return published.published_figures("replication")["accuracy"]
+    found = published.paper_summary(published.published_table(question.figure))
+    return found["lateralized"] / found["patients"] if question.metric == SIDE else found["accuracy"]
+
+
+def _chance(row, metric):
+    """Accuracy of an answer that looks at nobody: always the larger class, by the participants of a results row."""
+    counts = {name: int(n) for n, name in re.findall(r"(\d+) (\w+)", row["classes"])}
+    if metric == SIDE:
+        counts.pop("control", None)
+    return max(counts.values()) / sum(counts.values())
+
+
+def answer(folder, question):
+    """What a folder of ``<chapter>/results.tsv`` answers: dict, empty where there is no answer.
+
+    Keys are ``value``, ``low``, ``high`` (95 %), ``n``, ``chance`` (always the larger class), ``bound`` (ideal
+    observer, NaN where it is not known) and ``reproduced``, a key of `REASONS`.
+    """
+    path = Path(folder) / question.chapter / "results.tsv"
+    if not path.exists():
+        return {}
+    table = pd.read_csv(path, sep="\t").set_index("model")
+    row, metric = table.loc[question.model], question.metric
+    n = row["n"] if metric != SIDE else row["n"] - int(re.search(r"(\d+) control", row["classes"])[1])
+    bound = table[metric].get(IDEAL_OBSERVER, np.nan)
+    low, high, paper = row[f"{metric}_low"], row[f"{metric}_high"], paper_value(question)
+    reproduced = "surpassed" if low > paper else "yes" if high >= paper else "no"
+    if table[f"{metric}_high"].get(IDEAL_OBSERVER, np.nan) < paper:
+        reproduced = "cannot be told"
+    found = {"value": row[metric], "low": low, "high": high, "n": int(n), "chance": _chance(row, metric)}
+    return found | {"bound": bound, "reproduced": reproduced}
+
+
+def _shown(found):
+    return f"{found['value']:.2f} ({found['low']:.2f}–{found['high']:.2f}), n = {found['n']}" if found else "–"
+
+
+def front_table(results, reference):
+    """Table of the questions (Markdown) with a footnote per reason; `reference` may be a folder that is not there.
+
+    Whether a value is reproduced is said of the reference results where there are some, else of this run.
+    """
+    rows, used, known = [], [], Path(reference).exists()
+    for question in QUESTIONS:
+        here, there = answer(results, question), answer(reference, question)
+        judged = there if known else here
+        if not here:
+            continue
+        verdict = judged["reproduced"]
+        used += [verdict] if verdict not in used else []
+        cells = [f"{{ref}}`{question.words} <{question.anchor}>`", question.model.split(" (")[0], _shown(here)]
+        cells += [_shown(there)] if known else []
+        bound = "–" if np.isnan(judged["bound"]) else f"{judged['bound']:.2f}"
+        cells += [f"{paper_value(question):.2f}", f"{judged['chance']:.2f}", bound]
+        why = f'<abbr title="{REASONS[verdict]}">{verdict}</abbr>'
+        rows.append([*cells, f"{why}[^{verdict.replace(' ', '-')}]"])
+    if not rows:
+        return "*This run has no answer to a question of the paper.*"
+    header = ["question", "network", "this run", *["the paper's design"] * known]
+    header += ["the paper", "chance", "upper bound", "reproduced?"]
+    notes = [f"[^{verdict.replace(' ', '-')}]: {verdict.capitalize()}: {REASONS[verdict]}." for verdict in used]
+    return "\n\n".join([markdown_table(header, rows), *notes])
