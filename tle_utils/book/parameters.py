@@ -28,7 +28,7 @@ RANGES = {
     **dict.fromkeys(("n_splits", "n_seeds", "external_n"), {"ge": 2}),
     **dict.fromkeys(("factor_folds", "depth_folds", "net_folds", "dilate_mm"), {"ge": 0}),
     **dict.fromkeys(("check_folds", "check_people", "label_epochs"), {"ge": 1}),
-    **dict.fromkeys(("members", "ladder_folds", "net_epochs"), {"ge": 1}),
+    **dict.fromkeys(("members", "ladder_folds", "net_epochs", "volume_folds", "volume_epochs"), {"ge": 1}),
     "top": {"gt": 0, "le": 1},
     "coverage": {"gt": 0, "lt": 1},
     "site_sd": {"ge": 0, "le": 0.5},

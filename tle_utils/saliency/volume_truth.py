@@ -8,7 +8,7 @@ import pandas as pd
 
 from tle_utils.imaging import atlas, slices
 from tle_utils.models import crossval
-from tle_utils.saliency import scores
+from tle_utils.saliency import attribution, scores
 
 
 def train_on_volumes(x, participants, folds, settings, *, folder, seed, workers=1):
@@ -27,10 +27,11 @@ def train_on_volumes(x, participants, folds, settings, *, folder, seed, workers=
     crossval.train_folds(x, left, folds, settings, **how, label="left hippocampal volume")
 
 
-def places(maps, explained, truth):
+def places(maps, explained, below, truth):
     """How much of the importance lies in the left hippocampus, and how much of the grey matter.
 
-    `maps` are those of `explained`, networks of `train_on_volumes`. Returns one row per test participant, ``method``
+    `maps` are those of `explained`, networks of `train_on_volumes`, and `below` comes from `maps.deviations`: the
+    comparator without a network. Returns one row per test participant, ``method``
     and ``layer`` (pandas.DataFrame): ``left`` and ``right``, the shares of the importance inside the brain that lie in
     each hippocampus with the tolerance of `truth`; ``grey``, the left one's share of the participant's grey matter;
     ``over_grey``, ``left`` over ``grey``; ``volume`` and ``predicted`` (z-score).
@@ -42,14 +43,13 @@ def places(maps, explained, truth):
         whole = np.maximum(images.sum(axis=(1, 2)), np.finfo(np.float32).tiny)
         return [images[:, place].sum(axis=1) / whole for place in hippocampi]
 
-    seen = maps.rows["position"]
+    seen, predicted = maps.rows["position"], maps.rows["predicted"].to_numpy(float)
     people = explained.participants.iloc[seen][["participant_id", "hippocampus_left"]].reset_index(drop=True)
     people = people.rename(columns={"hippocampus_left": "volume"}).assign(grey=shares(explained.x[seen, ..., 0])[0])
     tables = []
-    for method, layer in maps.kinds:
-        left, right = shares(maps.read(method, layer))
+    for method, layer in [*maps.kinds, (scores.NETWORK_FREE, attribution.INPUT)]:
+        free = method == scores.NETWORK_FREE
+        left, right = shares(-np.sign(predicted)[:, None, None] * below if free else maps.read(method, layer))
         shared = {"left": left, "right": right, "over_grey": left / people["grey"]}
-        tables.append(
-            people.assign(method=method, layer=layer, **shared, predicted=maps.rows["predicted"].astype(float))
-        )
+        tables.append(people.assign(method=method, layer=layer, **shared, predicted=predicted))
     return pd.concat(tables, ignore_index=True)
