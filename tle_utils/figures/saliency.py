@@ -146,21 +146,10 @@ def _interval(row, name):
 
 
 def saliency_takeaways(verdicts, unfit, summary, expected):
-    """What the chapter found, in sentences.
+    """What the chapter found, in sentences by the name that they are glued under (dict of str to str).
 
-    Parameters
-    ----------
-    verdicts : pandas.DataFrame
-        From `sanity_checks.verdicts`, with ``network``.
-    summary : pandas.DataFrame
-        All groups of patients, of the network that each fold prefers; empty where no lesion is known.
-    expected : pandas.DataFrame
-        From `scores.expectations`.
-
-    Returns
-    -------
-    dict of str to str
-        ``saliency-sanity``, ``saliency-expected``, ``saliency-hits``, ``saliency-side`` and ``saliency-goal``.
+    `verdicts` come from `sanity_checks.verdicts`, with ``network``, `expected` from `scores.expectations`; `summary` is
+    that of the network that each fold prefers, all groups of patients, and empty where no lesion is known.
     """
     kinds = verdicts.groupby(["network", "method", "layer"], sort=False)["verdict"].agg(set)
     unclear = sum("unclear" in found and "unfit" not in found for found in kinds)
@@ -198,10 +187,7 @@ def saliency_takeaways(verdicts, unfit, summary, expected):
 
 
 def volume_text(places):
-    """Where a network looks that was trained on the left hippocampal volume, in a sentence.
-
-    `places` come from `volume_truth.places`.
-    """
+    """Where networks trained on the left hippocampal volume look (`volume_truth.places`), in a sentence."""
     own = places[places["method"] == "smoothgrad"]
     row = scores.summarise(own, ["method"], ["left", "right", "grey", "over_grey"]).iloc[0]
     return (

@@ -129,12 +129,8 @@ def _explain_fold(job):
 
         kept = kept_arrays(files[method], key, make, compressed=True)
         kinds += [(method, layer) for layer in kept if layer != "key"]
-    rows = {
-        "position": fold.test,
-        "predicted": explained.told(stored["p_test"]),
-        "repeat": fold.repeat,
-        "fold": fold.fold,
-    }
+    told = explained.told(stored["p_test"])
+    rows = {"position": fold.test, "predicted": told, "repeat": fold.repeat, "fold": fold.fold}
     return Maps(pd.DataFrame(rows), kinds, [files])
 
 
@@ -148,21 +144,6 @@ def explain_folds(explained, folds, *, cache, workers=1):
     parts = run_parallel(_explain_fold, jobs, label=f"{explained.network}: maps of folds", workers=workers)
     rows = pd.concat([part.rows for part in parts], ignore_index=True)
     return Maps(rows, parts[0].kinds, [files for part in parts for files in part.files])
-
-
-def of_choice(maps, choice):
-    """Maps of the network that each fold prefers (`Maps`), by the methods that look at the input.
-
-    `maps` are the `Maps` of several networks on the same folds by name, `choice` the name for each (repeat, fold).
-    The rows have a further column ``network``.
-    """
-    rows, files = [], []
-    for number, (fold, _) in enumerate(next(iter(maps.values())).rows.groupby(["repeat", "fold"], sort=False)):
-        own = maps[choice[fold]]
-        mine = (own.rows[["repeat", "fold"]] == fold).all(axis=1)
-        rows.append(own.rows[mine].assign(network=choice[fold]))
-        files.append(own.files[number])
-    return Maps(pd.concat(rows), [kind for kind in own.kinds if kind[1] == attribution.INPUT], files)
 
 
 def deviations(x, groups, folds):

@@ -18,12 +18,7 @@ from tle_utils.base.statistics import bootstrap_weights, percentile_interval
 from tle_utils.imaging import atlas, slices
 from tle_utils.saliency import attribution
 
-CASES = (
-    "all patients",
-    "side called correctly",
-    "side called correctly by all networks",
-    "side called correctly, sclerotic",
-)
+CASES = ("all patients", "side correct", "side correct by all networks", "side correct, sclerotic")
 OVER_CHANCE, AFFECTED_SIDE = 3.0, 0.8  # what the maps of the network that validation prefers should reach
 NETWORK_FREE = "deviation"
 """Method name of `maps.deviations`, the comparator without a network."""
@@ -163,12 +158,10 @@ def correlation(table, one, other):
 
 
 def by_cases(scores):
-    """Scores of all patients, of those whose side is called correctly, and of parts of these.
+    """Scores of all patients, of those whose side is called correctly (at equal accuracy: by all networks), and so on.
 
-    Networks differ in how many patients they call correctly, and maps are better in these: at equal accuracy networks
-    are compared on the patients whom all of them call correctly. From `score_maps`, with ``network``; a
-    pandas.DataFrame from `summarise`: one row per ``network``, ``method``, ``layer`` and ``cases`` (of `CASES`); empty
-    where no lesion is known.
+    From `score_maps`, with ``network``; a pandas.DataFrame from `summarise`: one row per ``network``, ``method``,
+    ``layer`` and ``cases`` (of `CASES`); empty where no lesion is known.
     """
     correct, sclerotic = scores["correct"].astype(bool), scores["sclerotic"].astype(bool)
     by_all = correct.groupby([scores["participant_id"], scores["repeat"]]).transform("all")
@@ -178,11 +171,10 @@ def by_cases(scores):
 
 
 def goal(summary):
-    """Does the map that stands for all meet the truth in the patients in whom it should?
+    """Does `attribution.DEFAULT` reach `OVER_CHANCE` and `AFFECTED_SIDE` in the patients in whom it should?
 
-    It is met by `OVER_CHANCE` and `AFFECTED_SIDE`. The cases are the sclerotic ones whose side the network calls
-    correctly; where there are none, all it calls correctly, and failing these all patients. `summary` comes from
-    `by_cases`, of one network, and is not empty. Returns its row (pandas.Series), with ``met`` (bool).
+    These are the sclerotic ones whose side the network calls correctly; where there are none, all it calls correctly,
+    and failing these all. `summary` is `by_cases` of one network, not empty; returns its row, with ``met`` (bool).
     """
     rows = summary[(summary["method"] == attribution.DEFAULT[0]) & (summary["cases"] != CASES[2])]
     row = rows.sort_values("cases", key=lambda names: names.map(CASES.index)).iloc[-1].copy()
@@ -191,13 +183,11 @@ def goal(summary):
 
 
 def expectations(scores):
-    """What larger studies let expect of maps, and whether it came out so here.
+    """What larger studies let expect of maps (Siegel et al. 2025, Oliveira et al. 2024), and whether it came out so.
 
-    In about 45,000 scans with a known truth SmoothGrad was accurate and Grad-CAM failed to localize (Siegel et al.
-    2025, arXiv:2508.02560); the quality of maps rises with accuracy (Oliveira et al. 2024). `scores` come from
-    `score_maps`, with ``network``. Returns one row per ``network`` and ``claim`` (pandas.DataFrame): ``n``, ``value``
-    with its 95 % interval, ``chance``, and ``verdict``: ``agrees`` where the interval lies above chance, ``does not
-    agree`` where it lies below, else ``unclear``.
+    `scores` come from `score_maps`, with ``network``. Returns one row per ``network`` and ``claim`` (pandas.DataFrame):
+    ``n``, ``value`` with its 95 % interval, ``chance``, and ``verdict``: ``agrees`` where the interval lies above
+    chance, ``does not agree`` where it lies below, else ``unclear``.
     """
     person, smooth = ["network", "participant_id", "repeat"], scores[scores["method"] == attribution.DEFAULT[0]]
     last = scores[scores["method"] == "gradcam"]

@@ -31,10 +31,10 @@ def places(maps, explained, below, truth):
     """How much of the importance lies in the left hippocampus, and how much of the grey matter.
 
     `maps` are those of `explained`, networks of `train_on_volumes`, and `below` comes from `maps.deviations`: the
-    comparator without a network. Returns one row per test participant, ``method``
-    and ``layer`` (pandas.DataFrame): ``left`` and ``right``, the shares of the importance inside the brain that lie in
-    each hippocampus with the tolerance of `truth`; ``grey``, the left one's share of the participant's grey matter;
-    ``over_grey``, ``left`` over ``grey``; ``volume`` and ``predicted`` (z-score).
+    comparator without a network. Returns one row per test participant, ``method`` and ``layer`` (pandas.DataFrame):
+    ``left`` and ``right``, the shares of the importance inside the brain that lie in each hippocampus with the
+    tolerance of `truth`; ``grey``, the left one's share of the participant's grey matter; ``over_grey``, ``left`` over
+    ``grey``; ``volume`` and ``predicted`` (z-score).
     """
     hippocampi = [scores.truth_slice(side, truth.y_mm, truth.dilate_mm) & truth.brain for side in atlas.SIDES]
 

@@ -51,7 +51,7 @@ def test_importance_lies_in_the_hippocampus_that_is_read(cohort, side, other, tm
     below = maps.deviations(x, people["group"].to_numpy(object), folds)
     table = volume_truth.places(found, explained, below, TRUTH)
     alone, table = (table[table["method"] == method] for method in (scores.NETWORK_FREE, "smoothgrad"))
-    assert (alone[["left", "right"]].sum(axis=1) > 0.8).all() and (alone[other] > 0.05).any()
+    assert (alone[["left", "right"]].sum(axis=1) > 0.8).all()
     assert table["participant_id"].tolist() == ["d", "e", "f"]
     assert (table[side] > 0.8).all() and (table[other] < 0.05).all()
     assert np.allclose(table["over_grey"], table["left"] / table["grey"]) and table["grey"].between(0.02, 0.1).all()
