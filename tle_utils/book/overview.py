@@ -1,5 +1,6 @@
 """The front page's table: the book's questions, answered by this run, by the reference results and by the paper."""
 
+import itertools
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -7,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from tle_utils.base.statistics import wilson_interval
 from tle_utils.base.text import markdown_table
 from tle_utils.evaluation import published
 from tle_utils.models.ideal_observer import IDEAL_OBSERVER
@@ -109,3 +111,15 @@ def front_table(results, reference):
     header += ["the paper", "chance", "upper bound", "reproduced?"]
     notes = [f"[^{verdict.replace(' ', '-')}]: {verdict.capitalize()}: {REASONS[verdict]}." for verdict in used]
     return "\n\n".join([markdown_table(header, rows), *notes])
+
+
+def participants_table():
+    """How many participants an accuracy must be measured on (Markdown), by the half width of its 95 % interval."""
+    widths, accuracies = (0.10, 0.05, 0.03), (0.6, 0.7, 0.8, 0.9)
+    rows = [[f"{accuracy:.0%}", *(_needed(accuracy, width) for width in widths)] for accuracy in accuracies]
+    return markdown_table(["accuracy", *(f"± {100 * width:.0f} points" for width in widths)], rows)
+
+
+def _needed(accuracy, width):
+    """Least n at which half the Wilson interval of an accuracy is no wider than `width`."""
+    return next(n for n in itertools.count(1) if -np.subtract(*wilson_interval(accuracy * n, n)) / 2 <= width)

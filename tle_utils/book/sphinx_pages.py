@@ -18,7 +18,7 @@ from sphinx.transforms import SphinxTransform
 
 from tle_utils.base.project import project_root
 from tle_utils.base.text import amount, clock, markdown_table
-from tle_utils.book.overview import RESULTS, front_table
+from tle_utils.book.overview import RESULTS, front_table, participants_table
 from tle_utils.book.reference import FOLDER as REFERENCE
 from tle_utils.cohorts.download import published_files
 from tle_utils.cohorts.manifest import load_manifest
@@ -153,6 +153,7 @@ def facts(source):
         "networks": _networks(),
         "cohort_table": cohort_table(load_manifest()),
         "preset_table": preset_table(),
+        "participants_table": participants_table(),
         "front_table": front_table(Path(source) / RESULTS, project_root() / REFERENCE),
         "run": run_facts(card),
     }

@@ -1,6 +1,7 @@
 import pandas as pd
 import pytest
 
+from tle_utils.base.statistics import wilson_interval
 from tle_utils.book import overview
 from tle_utils.models.ideal_observer import IDEAL_OBSERVER
 
@@ -63,3 +64,12 @@ def test_the_judge_is_the_reference_where_there_is_one(tmp_path):
 
 def test_a_run_without_these_chapters_says_so(tmp_path):
     assert "no answer" in overview.front_table(tmp_path, tmp_path / "none")
+
+
+def test_a_wider_interval_needs_fewer_participants():
+    *_, row = overview.participants_table().splitlines()
+    accuracy, *counts = (cell.strip() for cell in row.strip("|").split("|"))
+    assert accuracy == "90%"
+    for n, width in zip(map(int, counts), (0.10, 0.05, 0.03), strict=True):
+        (low, high), (wider_low, wider_high) = wilson_interval(0.9 * n, n), wilson_interval(0.9 * (n - 1), n - 1)
+        assert (high - low) / 2 <= width < (wider_high - wider_low) / 2
