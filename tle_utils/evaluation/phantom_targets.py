@@ -16,15 +16,8 @@ from tle_utils.imaging import slices
 from tle_utils.models import baselines
 from tle_utils.models.crossval import Fold
 from tle_utils.phantom import maps
-from tle_utils.phantom.volumes import (
-    GROUPS,
-    draw_cohort,
-    draw_person,
-    ideal_observer,
-    measured_effects,
-    natural_variation,
-    participant_streams,
-)
+from tle_utils.phantom.measured import measured_effects, natural_variation
+from tle_utils.phantom.volumes import GROUPS, draw_cohort, draw_person, ideal_observer, participant_streams
 
 # Quantity, what it is, and where it should lie; the last ones have no target, they are what the phantom gives.
 QUANTITIES = [

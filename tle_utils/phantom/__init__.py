@@ -16,6 +16,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "volumes": ["Knobs", "draw_cohort", "measured_effects"],
+        "measured": ["measured_effects"],
+        "volumes": ["Knobs", "draw_cohort"],
     },
 )

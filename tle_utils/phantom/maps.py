@@ -1,8 +1,8 @@
 """Phantom cohorts: grey-matter maps with known truth, matched to published effect sizes.
 
-Each map is the template's grey matter, moved by a small residual misregistration and multiplied by smooth regional
-volume factors. The sums over the regions of the map equal the participant's latent volumes, which `volumes` draws:
-natural variation with head size, age and sex, and the disease.
+Each map is the template's grey matter, moved by a small residual misregistration and multiplied by smooth factors that
+make its regions, and the rest of it, as large as a person's. The sums over the regions of the map equal the
+participant's latent volumes, which `volumes` draws: natural variation with head size, age and sex, and the disease.
 """
 
 import dataclasses
@@ -23,7 +23,6 @@ from tle_utils.phantom.fields import bspline_basis, smooth_field
 from tle_utils.phantom.volumes import (
     GROUPS,
     HEAD_EXPONENT,
-    HEAD_SIZE_ML,
     SIDES_CORRELATION,
     Knobs,
     check_whole,
@@ -32,6 +31,7 @@ from tle_utils.phantom.volumes import (
     model_regions,
     participant_name,
     participant_streams,
+    real_volumes,
 )
 
 SLOPE = 2 / 255  # maps are stored in one byte per voxel, 0 to 2
@@ -50,7 +50,7 @@ def _space():
     brain = atlas.brain_mask()
     box = images.box_around(brain)
     brain = brain[box]
-    grey = np.ascontiguousarray(atlas.tissue_priors()["GM"][box])
+    grey = atlas.tissue_priors()["GM"][box].copy()
     table, _ = model_regions()
     order = np.zeros(table["label"].max() + 1, np.int16)
     order[table["label"]] = np.arange(1, len(table) + 1)
@@ -71,10 +71,31 @@ def _space():
     weight, row, column = map(np.concatenate, zip(*parts, strict=True))
     memberships = sparse.csr_array((weight, (row, column)), shape=(brain.sum(), len(table)))
     inside = labels[brain]
-    share = sparse.csr_array((grey[brain], (inside, np.arange(inside.size))), shape=(len(table) + 1, inside.size))
-    mixing = (share @ memberships).toarray()[1:] / share.sum(axis=1)[1:, None]
+    elsewhere = sparse.csr_array(1 - memberships.sum(axis=1)[:, None])
+    wanted = np.log([real_volumes()["mean"]["elsewhere"], *table["volume"]])
+    everywhere = sparse.hstack([elsewhere, memberships], "csr")
+    moved = ndimage.gaussian_filter(grey, SHIFT_SD_MM)[brain]  # what the misregistration makes of it on average
+    grey[brain] *= _factors(moved, inside, everywhere, _unmixing(moved, inside, everywhere), wanted, 20)
     voxels = np.array(np.nonzero(brain), np.float32)
-    return box, brain, grey, inside, voxels, memberships, np.linalg.inv(mixing)
+    return box, brain, grey, inside, voxels, memberships, _unmixing(grey[brain], inside, memberships)
+
+
+def _unmixing(value, inside, memberships):
+    """What the factors of smooth regions must be for the sums over the sharp ones to change by given factors (logs)."""
+    n = inside.max() + 1
+    share = sparse.csr_array((value, (inside, np.arange(inside.size))), shape=(n, inside.size))
+    mixing = (share @ memberships).toarray() / share.sum(axis=1)[:, None]
+    return np.linalg.inv(mixing[-mixing.shape[1] :])
+
+
+def _factors(grey, inside, memberships, unmix, wanted, steps):
+    """Smooth factors of grey matter that bring its sums over the regions to `wanted` (log ml)."""
+    region, factors = np.zeros(len(unmix), np.float32), np.float32(1)
+    for _ in range(steps):
+        sums = np.bincount(inside, weights=grey * factors)[-len(wanted) :] / 1000
+        region += unmix @ (wanted - np.log(sums))
+        factors = np.exp(memberships @ region.astype(np.float32))
+    return factors
 
 
 @functools.cache
@@ -129,14 +150,9 @@ def render(drawn, knobs):
     rest *= TEXTURE_SD
     if drawn["noise"] is not None:
         rest += NOISE_SD * drawn["noise"].standard_normal(rest.size, dtype=np.float32)
-    rest += HEAD_EXPONENT["cortex"] * np.log(drawn["row"]["head_size_ml"] / HEAD_SIZE_ML)
+    rest += HEAD_EXPONENT["cortex"] * np.log(drawn["row"]["head_size_ml"] / real_volumes()["mean"]["brain"])
     value *= np.exp(rest)
-    factor = np.zeros(len(unmix), np.float32)
-    base = value
-    for _ in range(3):
-        sums = np.bincount(inside, weights=value, minlength=len(factor) + 1)[1:] / 1000
-        factor += unmix @ (drawn["latent"] - np.log(sums))
-        value = base * np.exp(memberships @ factor.astype(np.float32))
+    value *= _factors(value, inside, memberships, unmix, drawn["latent"], 3)
     site = int(drawn["row"]["site"].removeprefix("site-"))
     if knobs.site_effect:
         rng = np.random.default_rng([knobs.seed, len(GROUPS), site])

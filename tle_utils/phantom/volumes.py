@@ -1,8 +1,9 @@
-"""The known model of regional volumes behind the phantom, its ideal observer, and how it matches what is published.
+"""The known model of regional volumes behind the phantom, and its ideal observer.
 
 The logarithm of every regional volume follows a Gaussian with effects of head size, age and sex; left and right
-correlate. A patient adds the disease. A fraction of the patients is sclerotic and carries the effects that
-ENIGMA-Epilepsy measured (Whelan et al. 2018, Brain 141:391, table ``enigma_effects.tsv``); the others carry only the
+correlate. Its mean is that of healthy people, as the book's own preprocessing measures them (``real_volumes.tsv``). A
+patient adds the disease, some more and some less of it. A fraction of the patients is sclerotic and carries the effects
+that ENIGMA-Epilepsy measured (Whelan et al. 2018, Brain 141:391, ``enigma_effects.tsv``); the others carry only the
 published fronto-parietal thinning, which tells little about the side, and nothing in the hippocampus.
 """
 
@@ -22,7 +23,7 @@ GROUPS = ("control", "left", "right")
 
 # Natural variation of the logarithm of regional volumes, after head size, age and sex.
 SPREAD = {
-    "hippocampus": 0.083,
+    "hippocampus": 0.107,
     "amygdala": 0.095,
     "thalamusproper": 0.065,
     "pallidum": 0.09,
@@ -34,7 +35,7 @@ SPREAD = {
     "bankssts": 0.10,
 }
 SPREAD_ELSEWHERE = 0.08
-SIDES_CORRELATION = 0.73  # left with right, after head size, age and sex
+SIDES_CORRELATION = 0.785  # left with right, after head size, age and sex
 SIDES = np.array([[1, SIDES_CORRELATION], [SIDES_CORRELATION, 1]])
 SHARED, SHARED_LENGTH_MM = 0.2, 30.0  # correlation of far regions; how fast near ones lose theirs
 HEAD_EXPONENT = {"cortex": 0.8, "subcortex": 0.55}
@@ -55,7 +56,7 @@ FRONTO_PARIETAL = (
     "superiorparietal",
     "supramarginal",
 )
-HEAD_SIZE_ML = 1450  # mean
+SEVERITY_SD = 0.4  # of what a patient has of the mean effect
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,23 +116,32 @@ def published_effects():
 
 
 @functools.cache
+def real_volumes():
+    """Grey matter of healthy adults, as the book's own preprocessing measures it (``benchmarks/real_volumes.py``).
+
+    One row per region, its two sides pooled, and for ``elsewhere`` (grey matter outside the regions), ``grey_matter``
+    (all of it), ``brain`` (the brain mask) and ``age``: ``mean`` and ``sd`` over people, in ml (age: years).
+    """
+    return pd.read_csv(Path(__file__).with_name("real_volumes.tsv"), sep="\t", comment="#", index_col="region")
+
+
+@functools.cache
 def model_regions():
     """Regions of the model.
 
     Returns
     -------
     table : pandas.DataFrame
-        The table of `atlas.regions`, all of the left hemisphere before its partners, with ``name``, ``volume`` (ml of
-        grey matter in the template), ``spread`` (natural standard deviation of the log volume), ``head`` (exponent of
-        head size) and ``age`` (change of the log volume per decade).
+        The table of `atlas.regions`, all of the left hemisphere before its partners, with ``name``, ``volume`` (mean of
+        `real_volumes` in ml), ``spread`` (natural standard deviation of the log volume), ``head`` (exponent of head
+        size) and ``age`` (change of the log volume per decade).
     near : numpy.ndarray
         Correlation between the regions of one hemisphere.
     """
     labels, table = atlas.regions()
     table = table.sort_values(["hemisphere", "label"], ignore_index=True)
-    volumes = atlas.regional_volumes(atlas.tissue_priors()["GM"])
     table["name"] = table["hemisphere"] + "_" + table["region"]
-    table["volume"] = [volumes[region, side] for region, side in zip(table["region"], table["hemisphere"], strict=True)]
+    table["volume"] = real_volumes()["mean"].loc[table["region"]].to_numpy()
     table["spread"] = table["region"].map(SPREAD).fillna(SPREAD_ELSEWHERE)
     table["head"] = table["structure"].map(HEAD_EXPONENT)
     table["age"] = table["structure"].map(AGE_PER_DECADE)
@@ -143,18 +153,18 @@ def model_regions():
 
 def _mean_log_volumes(age, female, head_size):
     """Expected log volumes (ml) of healthy people."""
-    table, _ = model_regions()
+    table, mean = model_regions()[0], real_volumes()["mean"]
     return (
         np.log(table["volume"].to_numpy())
-        + np.multiply.outer(np.log(np.asarray(head_size) / HEAD_SIZE_ML), table["head"].to_numpy())
-        + np.multiply.outer((np.asarray(age) - 40) / 10, table["age"].to_numpy())
+        + np.multiply.outer(np.log(np.asarray(head_size) / mean["brain"]), table["head"].to_numpy())
+        + np.multiply.outer((np.asarray(age) - mean["age"]) / 10, table["age"].to_numpy())
         + np.multiply.outer(np.asarray(female) * FEMALE, np.ones(len(table)))
     )
 
 
 @functools.lru_cache(maxsize=64)
 def _disease(group, sclerotic, scale):
-    """Change of the log volumes that the disease makes."""
+    """Mean change of the log volumes that the disease makes."""
     table, _ = model_regions()
     if group == "control":
         return np.zeros(len(table))
@@ -192,7 +202,7 @@ def draw_person(rng, group, knobs):
     """
     female = bool(rng.random() < 0.55)
     age = round(float(np.clip(rng.normal(38, 12), 18, 70)), 1)
-    head_size = round(HEAD_SIZE_ML * float(np.exp(rng.normal(-0.06 if female else 0.06, 0.075))), 3)
+    head_size = round(real_volumes()["mean"]["brain"] * float(np.exp(rng.normal(-0.06 if female else 0.06, 0.075))), 3)
     sclerotic = bool(rng.random() < knobs.sclerosis_fraction) and group != "control"
     table, near = model_regions()
     white = rng.standard_normal((2, len(near)))
@@ -211,7 +221,7 @@ def draw_person(rng, group, knobs):
         "site": f"site-{int(site * knobs.n_sites) + 1}",
         "batch": batch,
     }
-    effect = _disease(group, sclerotic, knobs.effect_scale)
+    effect = rng.normal(1, SEVERITY_SD) * _disease(group, sclerotic, knobs.effect_scale)
     return row, _mean_log_volumes(age, female, head_size) + natural + effect, effect
 
 
@@ -256,9 +266,14 @@ def _log_likelihoods(truth):
     residual = truth[[f"latent_{name}" for name in table["name"]]].to_numpy() - mean
     spread = table["spread"].to_numpy()
     whiten = np.linalg.inv(np.linalg.cholesky(np.kron(SIDES, near) * spread[:, None] * spread[None]))
+    white = residual @ whiten.T
 
     def log_density(group, sclerotic):
-        return -0.5 * (((residual - _disease(group, sclerotic, scale)) @ whiten.T) ** 2).sum(axis=1)
+        """Gaussian whose covariance the severity enlarges along the disease (matrix determinant lemma)."""
+        disease = whiten @ _disease(group, sclerotic, scale)
+        away, wider = white - disease, 1 + SEVERITY_SD**2 * disease @ disease
+        along = SEVERITY_SD**2 * (away @ disease) ** 2 / wider
+        return -0.5 * ((away**2).sum(axis=1) - along + np.log(wider))
 
     result = [log_density("control", False)]
     with np.errstate(divide="ignore"):
@@ -280,7 +295,7 @@ def ideal_observer(truth):
     pandas.DataFrame
         ``participant_id, group, p_control, p_left, p_right, predicted``.
     """
-    _check_truth(truth)
+    check_truth(truth)
     share = truth["true_group"].value_counts(normalize=True).reindex(GROUPS, fill_value=0).to_numpy()
     with np.errstate(divide="ignore"):
         score = _log_likelihoods(truth) + np.log(share)
@@ -290,103 +305,8 @@ def ideal_observer(truth):
     return result
 
 
-def _residual_sd(values, design):
-    """Least-squares coefficients and the standard deviation of what is left, per column of `values`."""
-    coefficients, *_ = np.linalg.lstsq(design, values, rcond=None)
-    left = values - design @ coefficients
-    return coefficients, np.sqrt((left**2).sum(axis=0) / (len(values) - np.linalg.matrix_rank(design)))
-
-
-def measured_effects(truth):
-    """Compare the volumes measured on the maps of sclerotic patients and controls with the published effect sizes.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per side of the disease (``patients``), ``hemisphere`` and ``region``. ``d``: Cohen's d adjusted for
-        age, sex, head size and site as ENIGMA does, with its sampling interval ``d_low``, ``d_high``. ``d_paired``:
-        the same with every participant's own natural variation, known here, taken out, so that nearly no sampling
-        error is left. ``published_d, published_low, published_high``: ENIGMA and its 95 % interval, times the
-        cohort's ``effect_scale``. ``inside`` and ``paired_inside``: whether that interval holds ``d`` and ``d_paired``.
-
-    Raises
-    ------
-    TLEError
-        When there are fewer than 10 controls or no side has 10 sclerotic patients.
-    """
-    _check_truth(truth)
-    names = model_regions()[0]["name"]
-    published = published_effects().rename(
-        columns={"d": "published_d", "low": "published_low", "high": "published_high"}
-    )
-    published[["published_d", "published_low", "published_high"]] *= truth["effect_scale"].iloc[0]
-    published["name"] = published["hemisphere"] + "_" + published["region"]
-    controls = truth["true_group"] == "control"
-    result = []
-    for side in GROUPS[1:]:
-        patients = (truth["true_group"] == side) & truth["sclerotic"].astype(bool)
-        if patients.sum() < 10 or controls.sum() < 10:
-            continue
-        part, ill = truth[controls | patients], patients[controls | patients].to_numpy()
-        design = np.column_stack([ill, *_covariates(part)])
-        volume, latent, effect = (part[f"{kind}_" + names].to_numpy() for kind in ("volume", "latent", "effect"))
-        coefficients, spread = _residual_sd(volume, design)
-        change = volume - np.exp(latent - effect)
-        measured = pd.DataFrame(
-            {
-                "name": names,
-                "d": coefficients[0] / spread,
-                "d_paired": (change[ill].mean(axis=0) - change[~ill].mean(axis=0)) / spread,
-            }
-        )
-        error = np.sqrt(1 / ill.sum() + 1 / (~ill).sum() + measured["d"] ** 2 / (2 * len(ill)))
-        measured["d_low"], measured["d_high"] = measured["d"] - 1.96 * error, measured["d"] + 1.96 * error
-        result.append(published[published["patients"] == side].merge(measured, on="name"))
-    if not result:
-        raise TLEError("too few participants to measure effects: make 10 controls and 10 sclerotic patients of a side")
-    result = pd.concat(result, ignore_index=True).drop(columns=["name", "source"])
-    for column, name in {"d": "inside", "d_paired": "paired_inside"}.items():
-        result[name] = result[column].between(result["published_low"], result["published_high"])
-    return result
-
-
-def _covariates(truth):
-    """Columns of the adjustment: one, age in decades, female, log head size, sites."""
-    sites = pd.get_dummies(truth["site"], drop_first=True, dtype=float).to_numpy().T
-    head = np.log(truth["head_size_ml"] / HEAD_SIZE_ML)
-    return [np.ones(len(truth)), (truth["age"] - 40) / 10, (truth["sex"] == "F").astype(float), head, *sites]
-
-
-def natural_variation(truth):
-    """Spread, left-right correlation and covariate effects of the controls' volumes, measured on the maps.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per region (index): ``cv`` (standard deviation over mean, both sides), ``left_right_correlation``, and
-        of a regression of the log volume of both sides ``age_percent_per_decade``, ``female_percent``,
-        ``head_exponent``.
-    """
-    _check_truth(truth)
-    controls = truth[truth["true_group"] == "control"]
-    if len(controls) < 10:
-        raise TLEError(f"{len(controls)} controls are too few to measure natural variation: make 10 or more")
-    table, _ = model_regions()
-    rows = {}
-    for region in table["region"].unique():
-        both = controls[[f"volume_left_{region}", f"volume_right_{region}"]].to_numpy()
-        slopes, _ = _residual_sd(np.log(both.sum(axis=1)), np.column_stack(_covariates(controls)))
-        rows[region] = {
-            "cv": (both.std(axis=0, ddof=1) / both.mean(axis=0)).mean(),
-            "left_right_correlation": np.corrcoef(both.T)[0, 1],
-            "age_percent_per_decade": 100 * slopes[1],
-            "female_percent": 100 * slopes[2],
-            "head_exponent": slopes[3],
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("region")
-
-
-def _check_truth(truth):
+def check_truth(truth):
+    """Raise a TLEError unless `truth` has what the model needs to know of everybody."""
     needed = {"participant_id", "true_group", "sclerotic", "age", "sex", "head_size_ml", "site"}
     needed |= {"effect_scale", "sclerosis_fraction", *("latent_" + model_regions()[0]["name"])}
     missing = sorted(needed - set(truth.columns))

@@ -65,8 +65,8 @@ def test_maps_hold_the_latent_volumes(truth):
 def test_sclerotic_patients_lose_volume_on_their_side(truth):
     for side, other in (("left", "right"), ("right", "left")):
         rows = truth[truth["true_group"] == side]
-        assert (rows[f"effect_{side}_hippocampus"] < -0.14).all()
-        assert (rows[f"effect_{other}_hippocampus"].abs() < 0.03).all()
+        assert (rows[f"effect_{side}_hippocampus"] < 5 * rows[f"effect_{other}_hippocampus"]).all()
+        assert (rows[f"effect_{other}_hippocampus"] < 0).all()
 
 
 def test_same_bytes_whatever_workers_and_numbers(cohort, tmp_path):
