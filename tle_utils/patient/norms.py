@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel
+from scipy.special import ndtri, stdtr, stdtrit
 
 from tle_utils.base.errors import TLEError
 
@@ -19,6 +20,7 @@ AGE, DECADE, HEAD_SIZE_ML = 40.0, 10.0, 1450.0  # where the covariates are centr
 FEMALE = {"F": 1.0, "M": 0.0}
 LEAST = 10  # controls below which no norm is fitted
 NORMAL = 1.96
+LEAST_PERCENTILE = 1e-300  # a smaller one has no finite z; |z| stays below 38
 FIRST = "hippocampus"
 PARTS = ("left", "right", "asymmetry")
 
@@ -53,12 +55,10 @@ def measures(volumes):
 
     Same rows as `volumes`; columns ``<region>_left``, ``<region>_right``, ``<region>_asymmetry``.
     """
-    logs = np.log(volumes)
-    parts = {}
-    for region in volumes.columns.get_level_values("region").unique():
-        left, right = logs[region, "left"], logs[region, "right"]
-        parts |= {f"{region}_left": left, f"{region}_right": right, f"{region}_asymmetry": left - right}
-    return pd.DataFrame(parts)
+    left, right = (np.log(volumes.xs(side, axis=1, level="hemisphere")) for side in PARTS[:2])
+    values = np.stack([left, right[left.columns], left - right], axis=2)
+    names = [f"{region}_{part}" for region in left for part in PARTS]
+    return pd.DataFrame(values.reshape(len(values), -1), columns=names)
 
 
 def covariates(participants, folder):
@@ -129,8 +129,10 @@ def choose_norm(norms, person):
 def zscores(norms, volumes, person):
     """Volumes and asymmetries of one person beside what the controls lead one to expect.
 
-    The deviation of a z-score holds the uncertainty of the norm too (Crawford and Garthwaite 2006,
-    doi 10.1080/02643290500538398).
+    A new person's distance from the expected value, over the residual deviation times the root of 1 + leverage, follows
+    Student's t with as many degrees of freedom as there are controls less coefficients (Crawford and Garthwaite 2006,
+    doi 10.1080/02643290500538398). The band is that of t, and z is the normal deviate of the same percentile: 5 % of
+    healthy people lie beyond ±1.96, however few the controls.
 
     Returns
     -------
@@ -151,8 +153,10 @@ def zscores(norms, volumes, person):
         x = _design(pd.DataFrame([person | {"sex": person.get("sex") or ""}]), model.covariates)[0]
         logs["expected"] = [np.dot(x, model.coefficients[name]) for name in found.index]
         spread = np.array([model.sd[name] for name in found.index]) * np.sqrt(1 + x @ np.array(model.precision) @ x)
-        table["z"] = (logs["value"] - logs["expected"]) / spread
-        logs["low"], logs["high"] = logs["expected"] - NORMAL * spread, logs["expected"] + NORMAL * spread
+        t, freedom = (logs["value"] - logs["expected"]) / spread, model.n - len(x)
+        table["z"] = -np.sign(t) * ndtri(np.maximum(stdtr(freedom, -t.abs()), LEAST_PERCENTILE))
+        width = stdtrit(freedom, 0.975) * spread
+        logs["low"], logs["high"] = logs["expected"] - width, logs["expected"] + width
     ratio = table["measure"].to_numpy()[:, None] == "asymmetry"
     table[list(logs)] = np.where(ratio, np.tanh(logs / 2), np.exp(logs))
     greatest = table["z"].abs().groupby(table["region"]).transform("max").fillna(0)

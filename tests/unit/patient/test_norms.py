@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from makers import PERSON, average, norm_cohort
+from scipy.special import ndtri
 
 from tle_utils.base.errors import TLEError
 from tle_utils.patient import norms
@@ -49,13 +50,26 @@ def test_what_is_not_known_is_left_out_and_said(known):
     assert "extrapolated" not in norms.describe_norm(known, PERSON)
 
 
-def test_band_holds_95_percent_of_new_healthy_people(known):
-    volumes, people = norm_cohort(80, seed=1)
-    inside = []
-    for row in range(len(people)):
-        table = norms.zscores(known, volumes.iloc[[row]], people.iloc[row].to_dict())
-        inside.append(table["value"].between(table["low"], table["high"]).mean())
-    assert np.mean(inside) == pytest.approx(0.95, abs=0.03)
+@pytest.mark.parametrize("person", [dict.fromkeys(norms.COVARIATES), PERSON | {"age": 62.0}])
+def test_band_holds_95_percent_of_new_healthy_people_however_few_the_controls(person):
+    """Ten controls, three more with three covariates; each side of 3000 regions is a new draw of all of them."""
+    known = tuple(name for name, value in person.items() if value)
+    rng, n = np.random.default_rng(0), norms.LEAST + len(known)
+    columns = pd.MultiIndex.from_product([[*range(2999), "hippocampus"], ["left", "right"]])
+    columns.names = ["region", "hemisphere"]
+    logs = pd.DataFrame(rng.normal(1, 0.1, (n + 1, len(columns))), columns=columns)
+    few = norms.fit_norms(np.exp(logs[:n]), norm_cohort(n)[1], ["control"] * n)
+    assert norms.choose_norm(few, person).covariates == known
+    table = norms.zscores(few, np.exp(logs[n:]), person)
+    table = table[table["measure"] != "asymmetry"]
+    assert table["value"].between(table["low"], table["high"]).mean() == pytest.approx(0.95, abs=0.01)
+    for share in (0.025, 0.1, 0.5, 0.9, 0.975):
+        error = np.sqrt(share * (1 - share) / len(table))
+        assert (table["z"] < ndtri(share)).mean() == pytest.approx(share, abs=3 * error)
+
+
+def test_z_is_finite_for_what_no_control_comes_near(known):
+    assert norms.hippocampus_rows(norms.zscores(known, average(hippocampus_left=1e-9), PERSON))["z"]["left"] > -38
 
 
 def test_patients_do_not_move_the_norm(known):
