@@ -14,7 +14,7 @@ from scipy.special import softmax
 from sklearn.metrics import brier_score_loss
 
 from tle_utils.base.errors import TLEError
-from tle_utils.base.statistics import wilson_interval
+from tle_utils.base.statistics import SEED, wilson_interval
 from tle_utils.evaluation.metrics import of_true_class, probabilities
 from tle_utils.models.predictions import (
     AS_TRAINED,
@@ -26,6 +26,7 @@ from tle_utils.models.predictions import (
     validate_predictions,
 )
 
+BINS = 5  # of every reliability curve and expected calibration error
 RANGE = (0.05, 20.0)  # of temperatures
 PRIOR_SD = np.log(2) / 2
 """Of log T before anything is seen: 19 of 20 models have a temperature between 1/2 and 2."""
@@ -125,7 +126,7 @@ def _equal_bins(score, bins):
     return np.searchsorted(np.unique(np.quantile(score, np.arange(1, bins) / bins)), score)
 
 
-def reliability_table(table, bins=10):
+def reliability_table(table, bins=BINS):
     """Predicted against observed frequency of the most probable class.
 
     Returns
@@ -144,13 +145,13 @@ def reliability_table(table, bins=10):
     return out.reset_index(drop=True)
 
 
-def expected_calibration_error(table, bins=10):
+def expected_calibration_error(table, bins=BINS):
     """Mean distance of predicted from observed frequency over the rows of `reliability_table`, weighted by ``n``."""
     found = reliability_table(table, bins)
     return float(np.average((found["predicted"] - found["observed"]).abs(), weights=found["n"]))
 
 
-def calibration_table(before, after, bins=10, seed=0):
+def calibration_table(before, after):
     """Calibration of every model before and after it was recalibrated.
 
     Parameters
@@ -174,17 +175,17 @@ def calibration_table(before, after, bins=10, seed=0):
         old = before[before["model"] == _as_trained(before, model)]
         held = [part for _, part in old[old["split"] == "validation"].groupby(["repeat", "fold"])]
         temperatures = [fit_temperature(part) for part in held] or [np.nan]
-        errors = [expected_calibration_error(table, bins) for table in (old, rows)]
+        errors = [expected_calibration_error(table) for table in (old, rows)]
         row = {"model": model, "n": rows["participant_id"].nunique()}
         row |= {"temperature": np.median(temperatures), "n_validation": min(map(len, held), default=0)}
-        row |= {"ece_before": errors[0], "ece_after": errors[1], "ece_if_true": _error_if_true(rows, bins, seed)}
+        row |= {"ece_before": errors[0], "ece_after": errors[1], "ece_if_true": _error_if_true(rows)}
         out.append(row | {"brier_before": brier(old), "brier_after": brier(rows)})
     return pd.DataFrame(out)
 
 
-def _error_if_true(rows, bins, seed):
+def _error_if_true(rows):
     """Expected calibration error that a model with these very probabilities would show if they were all true."""
     top = probabilities(rows, normalised=True).max(axis=1)
-    place, chance = _equal_bins(top, bins), np.random.default_rng([seed, 21]).random((200, len(top)))
+    place, chance = _equal_bins(top, BINS), np.random.default_rng([SEED, 21]).random((200, len(top)))
     off = [np.abs(np.bincount(place, top - (draw < top))).sum() / len(top) for draw in chance]
     return float(np.mean(off))

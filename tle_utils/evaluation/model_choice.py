@@ -5,10 +5,8 @@ import pandas as pd
 
 from tle_utils.base.errors import TLEError
 from tle_utils.models.crossval import Fold
-from tle_utils.models.predictions import LEAST_PROBABILITY, select_rows, validate_predictions
+from tle_utils.models.predictions import AS_TRAINED, LEAST_PROBABILITY, select_rows, validate_predictions
 
-AS_TRAINED = ", as trained"
-"""End of the name of a model that stands in the table a second time, before its temperature; not to be chosen."""
 UNTRAINED = ("majority", "shuffled labels")  # with the ideal observer: never to be chosen
 COMPARATOR = "hippocampal volumes"
 """The model that others are held against, named before any result."""
@@ -33,11 +31,20 @@ def gather(tables):
     return validate_predictions(pd.concat(kept, ignore_index=True))
 
 
+def as_trained(predictions):
+    """Predictions before any temperature, under the names of the models.
+
+    Those that have their temperature give way to the rows that end in `AS_TRAINED`, where there are such.
+    """
+    stem = predictions["model"].str.removesuffix(AS_TRAINED)
+    twin = stem != predictions["model"]
+    return predictions[twin | ~stem.isin(stem[twin])].assign(model=stem)
+
+
 def folds_of(predictions, participants):
     """The folds that a table of predictions was made on: those of its first model.
 
-    A training part is everybody outside the test and validation part: not so in an ensemble over inner folds, which
-    must not stand first.
+    A training part is everybody outside the test and validation part.
 
     Raises
     ------

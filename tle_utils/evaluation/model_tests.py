@@ -229,8 +229,8 @@ def _compared(tested_a, tested_b, metric):
     out |= {"value_a": float(samples[0, 0]), "value_b": float(samples[0, 1]), "difference": float(gain[0])}
     out |= dict(zip(("ci_low", "ci_high"), percentile_interval(gain[1:]), strict=True))
     n_test = a.groupby(["repeat", "fold"]).size().mean()
-    rest = a["participant_id"].nunique() - n_test
-    test = corrected_ttest(of_a, of_b, rest - max(held if held < rest else 0 for held in (held_a, held_b)), n_test)
+    n_train = a["participant_id"].nunique() - n_test - max(held_a, held_b)
+    test = corrected_ttest(of_a, of_b, n_train, n_test)
     if metrics.one_each(a):
         test |= dict.fromkeys(("t", "df", "p"), np.nan)
         test["reason"] = "one participant per fold: McNemar's test is the one to read"
@@ -243,8 +243,7 @@ def compare_models(table_a, table_b, metric="accuracy"):
 
     Values are those of `results_table`: pooled out of fold. The interval counts participants; the corrected resampled
     t-test also counts that other training parts would have made other models. A training part counts those who are in
-    no test and, where such rows are kept, no validation row of the fold. Where all others validate a member of an
-    ensemble, all others train.
+    no test and, where such rows are kept, no validation row of the fold.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ METRICS = {
 }
 TASK = "control, left or right temporal lobe epilepsy"
 COVERAGES = (0.8, 0.9, 0.95)
-BINS = 5  # of the expected calibration error
+BINS = calibration.BINS
 
 
 class _Strict(BaseModel, frozen=True, extra="forbid"):
@@ -188,7 +188,7 @@ def describe_model(participants, volumes, predictions, *, folder, components, y_
     groups = participants["group"].to_numpy(str)
     metrics = model_metrics(predictions).set_index("metric")
     known = Calibration(
-        expected_calibration_error=round(calibration.expected_calibration_error(predictions, bins=BINS), 6),
+        expected_calibration_error=round(calibration.expected_calibration_error(predictions), 6),
         brier=round(calibration.brier(predictions), 6),
         bins=BINS,
         n=select_rows(predictions)["participant_id"].nunique(),

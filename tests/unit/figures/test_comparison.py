@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tle_utils.figures import comparison, numbers, tables
+from tle_utils.figures import comparison, numbers
 
 
 def results(names=("net", "volumes", "majority")):
@@ -21,7 +21,8 @@ def test_the_chosen_model_stands_out_and_bounds_are_open():
 
 
 def test_pairs_read_row_less_column_both_ways():
-    row = {"model_a": "a", "model_b": "b", "difference": 0.05, "p": 0.01, "p_holm": 0.02, "folds": 10, "reason": ""}
+    row = {"model_a": "a", "model_b": "b", "difference": 0.05, "p_corrected": 0.01, "p_holm": 0.02}
+    row |= {"folds": 10, "reason": ""}
     other = row | {"model_b": "c", "difference": -0.1, "p_holm": 0.5}
     heat = comparison.pairs_matrix(pd.DataFrame([row, other])).data[0]
     assert heat.z[0][1] == pytest.approx(5) and heat.z[1][0] == pytest.approx(-5) and np.isnan(heat.z[0][0])
@@ -71,17 +72,6 @@ def test_the_curve_of_coverage_lies_where_its_table_says():
     trace = comparison.coverage_figure(curve.assign(n=50, mean_size=1.5)).data[1]
     assert list(trace.x) == [0.8, 0.9] and list(trace.y) == [0.82, 0.88]
     np.testing.assert_allclose(trace.error_y.array, [0.13, 0.07])
-
-
-@pytest.mark.parametrize(
-    ("difference", "words"),
-    [(np.nan, "accuracy 0.75 against 0.70 (n = 8), no test"), (0.05, "accuracy +5.0 points (n = 8)")],
-)
-def test_a_difference_that_is_not_known_is_not_written_as_a_number(difference, words):
-    test = {"model_a": "a", "model_b": "b", "metric": "accuracy", "difference": difference, "n": 8}
-    test |= {"value_a": 0.75, "value_b": 0.7}
-    said = tables.comparison_text(test | {"p_corrected": np.nan, "reason": "fewer than two folds"})
-    assert words in said and "nan" not in said and said.endswith("no test: fewer than two folds.")
 
 
 def test_z_scores_point_left_for_left_and_stand_in_the_order_of_their_table():
