@@ -33,7 +33,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "recalibrated",
             "reliability_table",
         ],
-        "conformal": ["coverage_curve", "coverage_range", "least_participants", "prediction_sets", "sides_only", "summarise_sets"],
+        "conformal": [
+            "coverage_curve",
+            "coverage_range",
+            "least_participants",
+            "prediction_sets",
+            "sides_only",
+            "summarise_sets",
+        ],
         "curves": [
             "TASKS",
             "ends_text",

@@ -66,11 +66,6 @@ def fit_temperature(rows):
     return float(np.exp(minimize_scalar(loss, bounds=np.log(RANGE), method="bounded").x))
 
 
-def _as_trained(predictions, model):
-    """Name under which the probabilities of a model stand before its temperature."""
-    return model + AS_TRAINED if (predictions["model"] == model + AS_TRAINED).any() else model
-
-
 def recalibrated(predictions):
     """Predictions after temperature scaling, one temperature per model, repeat and fold, from its validation rows.
 
@@ -84,8 +79,9 @@ def recalibrated(predictions):
         When a fold has no validation rows.
     """
     out = validate_predictions(predictions)
+    names = set(out["model"])
     for (model, *_), rows in out.groupby(KEYS[:3], sort=False):
-        if _as_trained(out, model) == model:
+        if model + AS_TRAINED not in names:
             temperature = fit_temperature(rows[rows["split"] == "validation"])
             columns = [f"p_{name}" for name in classes_of(rows)]
             out.loc[rows.index, columns] = scaled(rows[columns].to_numpy(), temperature)
@@ -157,14 +153,13 @@ def calibration_table(before, after):
     Parameters
     ----------
     before, after : pandas.DataFrame
-        Predictions, and those of `recalibrated`.
+        Predictions of `model_choice.as_trained`, and those of `recalibrated`.
 
     Returns
     -------
     pandas.DataFrame
-        One row per model, those with the end `AS_TRAINED` as the other's state before: ``n`` (participants),
-        ``temperature`` (of the probabilities before; median over folds) and ``n_validation`` (participants it comes
-        from in the smallest fold), ``ece_before``, ``ece_after`` (expected calibration error), ``ece_if_true`` (what
+        One row per model, none with the end `AS_TRAINED`: ``n`` (participants), ``temperature`` (of the probabilities
+        before; median over folds) and ``n_validation`` (participants it comes from in the smallest fold), ``ece_before``, ``ece_after`` (expected calibration error), ``ece_if_true`` (what
         the recalibrated probabilities would show with as many participants if every one of them were true: bins of few
         people are never exact), ``brier_before``, ``brier_after``.
     """
@@ -172,7 +167,7 @@ def calibration_table(before, after):
     for model, rows in after[after["split"] == "test"].groupby("model", sort=False):
         if model.endswith(AS_TRAINED):
             continue
-        old = before[before["model"] == _as_trained(before, model)]
+        old = before[before["model"] == model]
         held = [part for _, part in old[old["split"] == "validation"].groupby(["repeat", "fold"])]
         temperatures = [fit_temperature(part) for part in held] or [np.nan]
         errors = [expected_calibration_error(table) for table in (old, rows)]

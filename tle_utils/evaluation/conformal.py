@@ -1,13 +1,17 @@
 """Sets of answers with a stated coverage: split conformal prediction inside the folds (Vovk et al. 2005).
 
-A set holds every class that the model cannot rule out. The threshold comes from the validation participants of a fold,
-the sets from its test participants. Whatever the model is worth, the true class is in the set at least as often as
-stated, on the average over people and over validation parts: not for every class, nor for every validation part. A weak
-model pays with larger sets.
+A set holds every class that the model cannot rule out. The threshold comes from the n validation participants of a
+fold, the sets from its test participants. Where the two are exchangeable and the probabilities came about without
+either, the true class is in the set with a probability of at least the stated coverage, whatever the model is worth.
+That probability is of the draw of validation part and test participant together. It does not hold for a class, a site
+or a kind of patient by itself, nor for a given validation part: with that part fixed, the share that is covered follows
+a beta distribution (Vovk 2012, arXiv:1209.2673), whose spread is `coverage_range`. Networks stop by the validation part
+and temperatures come from it, so that here the guarantee is not exact. A weak model pays with larger sets.
 """
 
 import numpy as np
 import pandas as pd
+from scipy.stats import beta
 
 from tle_utils.base.errors import TLEError
 from tle_utils.base.statistics import wilson_interval
@@ -23,6 +27,23 @@ beyond what its probabilities can reach, and every set would be empty. Larger se
 def least_participants(coverage):
     """Validation participants below which no class can be ruled out (int)."""
     return int(np.ceil(round(1 / (1 - coverage), 9)))
+
+
+def _rank(n, coverage):
+    """Which of n + 1 scores in ascending order is the threshold."""
+    return int(np.ceil(round((n + 1) * coverage, 9)))
+
+
+def coverage_range(n, coverage):
+    """Range (two floats) in which the covered share lies for 95 % of validation parts of `n` participants.
+
+    Of exchangeable people and scores without ties, the share covered by a threshold follows a beta distribution with
+    k and n + 1 − k, k the rank of the threshold. With fewer than `least_participants` everything is covered: 1 and 1.
+    """
+    if n < least_participants(coverage):
+        return 1.0, 1.0
+    k = _rank(n, coverage)
+    return tuple(map(float, beta.ppf((0.025, 0.975), k, n + 1 - k)))
 
 
 def threshold(rows, coverage):
@@ -51,8 +72,7 @@ def threshold(rows, coverage):
     if len(rows) < least_participants(coverage):
         return 1.0
     scores = np.sort(1 - of_true_class(probabilities(rows, normalised=True), rows))
-    rank = int(np.ceil(round((len(scores) + 1) * coverage, 9)))
-    return max(float(scores[rank - 1]), 1 - SURE)
+    return max(float(scores[_rank(len(scores), coverage) - 1]), 1 - SURE)
 
 
 def not_ruled_out(p, limit):
@@ -108,6 +128,8 @@ def sides_only(predictions):
 
 def summarise_sets(sets):
     """Stated and reached coverage of `prediction_sets`, and how often they leave something open, also for each class.
+
+    What is stated is stated of everybody; the rows of the classes show what it comes to for each.
 
     Returns
     -------

@@ -11,6 +11,7 @@ from scipy.special import softmax
 
 from tle_utils.base.errors import TLEError
 from tle_utils.evaluation import calibration
+from tle_utils.evaluation.model_choice import as_trained
 from tle_utils.models.predictions import CLASSES, geometric_mean
 
 
@@ -114,7 +115,7 @@ def test_a_model_that_comes_with_its_temperature_is_not_scaled_again():
     both = pd.concat([once, raw], ignore_index=True)
     again = calibration.recalibrated(both)
     pd.testing.assert_frame_equal(again[again["model"] == "net"].reset_index(drop=True), once)
-    table = calibration.calibration_table(both, again).set_index("model")
+    table = calibration.calibration_table(as_trained(both), again).set_index("model")
     assert table.index.tolist() == ["net"] and table.loc["net", "n_validation"] == 300
     assert table.loc["net", "brier_before"] == pytest.approx(calibration.brier(raw))
     assert table.loc["net", "temperature"] == pytest.approx(calibration.fit_temperature(raw.iloc[300:]))

@@ -1,4 +1,4 @@
-"""Prediction sets keep the coverage they state, for weak models too, and say it when they cannot tell."""
+"""Prediction sets reach the coverage they state, for weak models too, and say it when they cannot tell."""
 
 import numpy as np
 import pandas as pd
@@ -64,10 +64,26 @@ def test_thresholds_come_from_the_validation_rows_of_the_own_fold_only():
     assert both.loc[both["fold"] == 1, "size"].mean() > alone["size"].mean() + 0.5
 
 
+@pytest.mark.parametrize(("n", "coverage"), [(12, 0.9), (67, 0.9), (67, 0.8)])
+def test_the_guarantee_is_of_the_mean_over_validation_parts_and_their_spread_is_known(n, coverage):
+    """Of uniform scores the covered share is the threshold itself; probabilities of 0 to 0.99 are below `SURE`."""
+    rng = np.random.default_rng(0)
+    scores = 0.01 + 0.99 * rng.random((250, n))
+    rows = pd.DataFrame({"group": ["left"] * n})
+    shares = [conformal.threshold(rows.assign(p_left=1 - s, p_right=s), coverage) for s in scores]
+    shares = (np.array(shares) - 0.01) / 0.99
+    error = 3 * shares.std() / np.sqrt(len(shares))
+    assert coverage - error < shares.mean() < coverage + 1 / (n + 1) + error
+    low, high = conformal.coverage_range(n, coverage)
+    assert np.mean((low <= shares) & (shares <= high)) == pytest.approx(0.95, abs=0.04)
+    assert low < coverage < high
+
+
 def test_too_few_validation_participants_rule_nothing_out():
     assert conformal.least_participants(0.9) == 10 and conformal.least_participants(0.95) == 20
     sets = conformal.prediction_sets(table(30, 9), 0.9)
     assert (sets["size"] == 3).all() and (sets["n_validation"] == 9).all()
+    assert conformal.coverage_range(9, 0.9) == (1, 1)
     assert (conformal.prediction_sets(table(30, 10), 0.9)["n_validation"] == 10).all()
 
 
