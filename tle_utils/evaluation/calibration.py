@@ -159,9 +159,10 @@ def calibration_table(before, after):
     -------
     pandas.DataFrame
         One row per model, none with the end `AS_TRAINED`: ``n`` (participants), ``temperature`` (of the probabilities
-        before; median over folds) and ``n_validation`` (participants it comes from in the smallest fold), ``ece_before``, ``ece_after`` (expected calibration error), ``ece_if_true`` (what
-        the recalibrated probabilities would show with as many participants if every one of them were true: bins of few
-        people are never exact), ``brier_before``, ``brier_after``.
+        before; median over folds) and ``n_validation`` (participants it comes from in the smallest fold),
+        ``ece_before``, ``ece_after`` (expected calibration error), ``ece_if_true`` (what the recalibrated probabilities
+        would show with as many participants if every one of them were true: bins of few people are never exact),
+        ``brier_before``, ``brier_after``.
     """
     out = []
     for model, rows in after[after["split"] == "test"].groupby("model", sort=False):
