@@ -32,12 +32,20 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "baselines": ["AUTOHS", "autohs_answers", "comparators", "leave_one_out"],
+        "baselines": ["AUTOHS_LEFT_BELOW", "AUTOHS_RIGHT_ABOVE", "autohs_answers", "comparators", "leave_one_out"],
         "crossval": ["cross_validate", "make_folds"],
+        "hemispheres": ["load_hemispheres"],
         "ideal_observer": ["IDEAL_OBSERVER", "ideal_predictions", "read_truth"],
         "multitask": ["load_inputs"],
         "networks": ["build", "convolutions", "layer_table", "parameter_counts"],
         "regional": ["cross_validate_regions"],
-        "settings": ["MultitaskOptions", "Training", "parameter_counts_of", "preset", "published_counts"],
+        "settings": [
+            "HemisphereOptions",
+            "MultitaskOptions",
+            "Training",
+            "parameter_counts_of",
+            "preset",
+            "published_counts",
+        ],
     },
 )

@@ -15,12 +15,14 @@ from tle_utils.base.fingerprints import code_version, digest
 from tle_utils.base.parallel import run_parallel
 from tle_utils.imaging import slices
 from tle_utils.models import networks
+from tle_utils.models.hemispheres import train_hemispheres
 from tle_utils.models.multitask import train_multitask
 from tle_utils.models.predictions import CLASSES, assert_no_leak, fold_rows, refuse_twice
-from tle_utils.models.settings import MultitaskOptions
+from tle_utils.models.settings import HemisphereOptions, MultitaskOptions, Training
 from tle_utils.models.training import CURVES, fold_inputs, train_fold, with_weights
 
 VALIDATION_SHARE = 0.15
+TRAINED_BY = {Training: train_fold, MultitaskOptions: train_multitask, HemisphereOptions: train_hemispheres}
 
 
 class Fold(NamedTuple):
@@ -78,7 +80,7 @@ def fold_path(folder, fold):
 
 def _kept_fold(job):
     x, groups, fold, settings, seed, path = job
-    train = train_multitask if isinstance(settings, MultitaskOptions) else train_fold
+    train = TRAINED_BY[type(settings)]
     code = code_version(train.__module__, "keras", "tensorflow")
     sums = [hashlib.sha256(np.ascontiguousarray(part)).hexdigest() for part in (*fold[2:], x)]
     key = digest([code, settings.model_dump(), seed, fold.repeat, fold.fold, list(groups), sums])
@@ -95,17 +97,16 @@ def train_folds(x, groups, folds, settings, *, folder, seed, workers=1, label="n
 
 
 def cross_validate(x, participants, folds, settings, *, folder, seed, workers=1, label="network"):
-    """Train a network on every fold and collect the out-of-fold predictions.
+    """Train a network on every fold (`train_folds`) and collect the out-of-fold predictions.
 
-    The slices are those of `slices.load_slices` for `Training`, of `multitask.load_inputs` for `MultitaskOptions`. A
-    fold that is already in `folder`, trained on the same data with the same settings and code, is read, not trained.
+    The input is that of `slices.load_slices` for `Training`, of `multitask.load_inputs` for `MultitaskOptions`, of
+    `hemispheres.load_hemispheres` for `HemisphereOptions`.
     TLEError names the participants whose slices hold NaN or infinite values.
 
     Returns
     -------
     predictions : pandas.DataFrame
-        One row per participant, repeat and split, see `predictions`; with an ensemble each participant outside the test
-        part has a validation row.
+        One row per participant, fold and split, see `predictions`.
     curves : pandas.DataFrame
         One row per epoch: ``epoch``, ``loss``, ``val_loss`` and, for one softmax layer, ``accuracy`` and
         ``val_accuracy``; ``model``, ``repeat``, ``fold``, ``best`` (whether the weights of this epoch were kept). Of an

@@ -30,8 +30,8 @@ def _with_difference(z, options):
     return np.concatenate([z, z - z[:, :, ::-1]], axis=-1) if options.mirror_difference else z
 
 
-def _targets(groups):
-    """Labels of the two heads, and the weights that keep controls out of the side head."""
+def targets(groups):
+    """Labels of the two heads, and the weights that keep controls out of the side head (two dicts by head)."""
     ill = groups != "control"
     labels = {"patient": ill.astype(np.float32), "left": (groups == "left").astype(np.float32)}
     return labels, {"patient": np.ones(len(groups), np.float32), "left": ill.astype(np.float32)}
@@ -47,7 +47,7 @@ def _train_one(z, groups, train, validation, options, seed):
     for heads in [HEADS] if options.stages == 1 else [HEADS[:1], HEADS[1:]]:
         if trunk is not None:
             parts = [(part[names != "control"], names[names != "control"]) for part, names in parts]
-        (inputs, told, weights), held = ((_with_difference(part, options), *_targets(names)) for part, names in parts)
+        (inputs, told, weights), held = ((_with_difference(part, options), *targets(names)) for part, names in parts)
         model = networks.new_network(options, None, inputs.shape[1:], seed, heads)
         if trunk is not None:
             model.set_weights(trunk)

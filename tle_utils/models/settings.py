@@ -112,7 +112,7 @@ class MultitaskOptions(Settings):
     voting : bool
         One network per slice; their probabilities are averaged with the weights that their validation earns.
     members : int
-        Networks of the ensemble, which differ in what chance gives them; their probabilities are averaged.
+        Networks of the ensemble; they differ by chance alone, and the geometric mean of their probabilities is taken.
     stages : {1, 2}
         1: both heads learn together. 2: trunk and patient head first, then the side head alone on patients.
     """
@@ -126,6 +126,35 @@ class MultitaskOptions(Settings):
     voting: bool = False
     members: PositiveInt = 1
     stages: Literal[1, 2] = 1
+
+
+class HemisphereOptions(BaseModel):
+    """How the network of `hemispheres` is built and trained; chosen on latent volumes of phantoms with other seeds.
+
+    Attributes
+    ----------
+    max_epochs, batch_size, learning_rate, patience
+        As in `Settings`.
+    filters : int
+        What the trunk looks for in a block.
+    subtypes : int
+        Kinds of patients on each side.
+    members : int
+        Networks of the ensemble, which share the trunk.
+    l2 : float
+        Weight of the squared-norm penalty on the directions of the kinds, in regions without correlation.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_epochs: PositiveInt = 12
+    batch_size: PositiveInt = 32
+    learning_rate: PositiveFloat = 0.02
+    patience: PositiveInt = 10
+    filters: PositiveInt = 4
+    subtypes: PositiveInt = 2
+    members: PositiveInt = 3
+    l2: NonNegativeFloat = 0.04
 
 
 def preset(name, network, *, max_epochs, classes, learning_rate=None):

@@ -60,7 +60,7 @@ def test_a_single_control_is_no_scale():
 
 
 def test_controls_do_not_teach_the_side():
-    labels, weights = multitask._targets(np.array(["control", "left", "right"], object))
+    labels, weights = multitask.targets(np.array(["control", "left", "right"], object))
     np.testing.assert_array_equal(weights["left"], [0, 1, 1])
     np.testing.assert_array_equal(labels["left"], [0, 1, 0])
     np.testing.assert_array_equal(labels["patient"], [0, 1, 1])

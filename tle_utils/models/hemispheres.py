@@ -1,0 +1,230 @@
+"""A network that is antisymmetric by construction: both hemispheres, one trunk, means over atlas regions, an odd side.
+
+Swap the hemispheres of any input, and the logit of the side changes its sign exactly, while that of being a patient
+stays, whatever the weights are. What the anatomy adds is a prior: what the trunk says of a place is averaged over the
+regions of the Desikan-Killiany atlas, which are not learned.
+"""
+
+import functools
+
+import numpy as np
+from scipy.special import expit
+from sklearn.covariance import LedoitWolf
+
+from tle_utils.base.errors import TLEError
+from tle_utils.base.parallel import run_parallel
+from tle_utils.imaging import atlas, images, slices
+from tle_utils.models.multitask import targets
+from tle_utils.models.networks import keras, layers
+from tle_utils.models.predictions import CLASSES, geometric_mean
+from tle_utils.models.settings import HEADS, HemisphereOptions
+from tle_utils.models.training import fit, weights_of, with_weights
+
+VOXEL_MM, SIDE = 3, 2
+"""Edge of a voxel of the input in mm, and how many of them lie along the edge of a block."""
+
+
+def _blocks(half):
+    """Means over voxels of the left half of an array on the template grid, shape (blocks, 8)."""
+    edge = VOXEL_MM * SIDE
+    x, y, z = (length // edge for length in half.shape)
+    half = half[-x * edge :, : y * edge, : z * edge]
+    for axis, length in enumerate(half.shape):
+        half = np.add.reduceat(half, np.arange(0, length, VOXEL_MM), axis=axis, dtype=np.float32)
+    blocks = half.reshape(x, SIDE, y, SIDE, z, SIDE).transpose(0, 2, 4, 1, 3, 5)
+    return blocks.reshape(x * y * z, SIDE**3) / VOXEL_MM**3
+
+
+@functools.cache
+def anatomy():
+    """Where the input lies: which blocks of a hemisphere are used, and how much of each voxel belongs to each region.
+
+    Returns
+    -------
+    used : numpy.ndarray
+        bool, shape (all blocks of a hemisphere,): blocks with a region in them.
+    share : numpy.ndarray
+        float32, shape (blocks, 8, regions), 0 to 1.
+    """
+    labels, table = atlas.regions()
+    half = labels[: len(labels) // 2]
+    left = table.loc[table["hemisphere"] == "left", "label"]
+    share = np.stack([_blocks(half == label) for label in left], axis=-1)
+    used = share.any(axis=(1, 2))
+    return used, share[used]
+
+
+def _hemispheres(path):
+    values = np.asarray(images.template_map(path).dataobj, np.float32)
+    both = np.stack([_blocks(side[: len(values) // 2])[anatomy()[0]] for side in (values, values[::-1])])
+    mean = both.mean()
+    if not mean > 0:
+        raise TLEError(f"{path}: no grey matter, or NaN, in the atlas regions: check the scan and its report")
+    return both / mean
+
+
+def load_hemispheres(paths, workers=1):
+    """Input of the network: the left hemisphere and the mirrored right one of every map of `paths`, over their mean.
+
+    A map is averaged over voxels of `VOXEL_MM`, of which eight make a block.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, shape (n, 2, blocks, 8): participant; left, right; blocks as in `anatomy`. ``x[:, ::-1]`` is the mirror
+        image. World coordinates say which side is left.
+
+    Raises
+    ------
+    TLEError
+        A map lies on another grid, or has no grey matter or NaN in the atlas regions.
+    """
+    return np.stack(run_parallel(_hemispheres, list(paths), label="hemispheres", workers=workers))
+
+
+class Hemispheres(keras.Model):
+    """From z-scores, shape (n, 2, blocks, 8), to the logits ``patient`` and ``left``, each of shape (n, members).
+
+    The trunk reads one block of one hemisphere at a time, a convolution with a stride of its own size, and adds to the
+    block what it finds there. Means over regions are compared between the hemispheres: their difference d is odd, their
+    sum s even. Every member of the ensemble knows K kinds of patients and says
+
+        log p(left) / p(control) = log sum_k exp(b_k + u_k s + w_k d), and with - w_k d for the right side:
+
+    Bayes' rule where the patients of a side come in K kinds that share a covariance; with K = 1 it is linear. The
+    logit of the left side is the difference of the two, that of a patient the log of the sum of their exponentials.
+
+    Parameters
+    ----------
+    settings : settings.HemisphereOptions
+        Sizes, and the penalty on w and u.
+    pool : numpy.ndarray
+        Shape (blocks * 8, regions): what a z-score adds to the mean of a region.
+    apart, together : numpy.ndarray
+        Shape (regions, regions): make the differences, and the sums, uncorrelated.
+    seed : int, optional
+        Of the weights at the start.
+    """
+
+    def __init__(self, settings, pool, apart, together, seed=None):
+        super().__init__()
+        self.pool, self.apart, self.together = pool, apart, together
+        self.pool_blocks = pool.reshape(-1, SIDE**3, pool.shape[-1]).sum(axis=1)
+        self.shape_of_kinds = (-1, settings.members, settings.subtypes)
+        how = {"units": settings.members * settings.subtypes}
+        how["kernel_regularizer"] = keras.regularizers.L2(settings.l2 / settings.members)
+        start, other = (keras.initializers.RandomNormal(0, 0.2, seed and seed + k) for k in (0, 1))
+        self.filters = layers.Dense(settings.filters, "tanh", kernel_initializer=start)
+        self.found = layers.Dense(1, use_bias=False, kernel_initializer="zeros")
+        self.odd = layers.Dense(use_bias=False, kernel_initializer=other, **how)
+        self.even = layers.Dense(kernel_initializer="zeros", **how)
+
+    def call(self, z):
+        """Logits of both heads (dict of tensors, shape (n, members)); positive is patient, and left."""
+        regions = keras.ops.reshape(z, (-1, 2, len(self.pool))) @ self.pool
+        regions += keras.ops.squeeze(self.found(self.filters(z)), -1) @ self.pool_blocks
+        odd = self.odd((regions[:, 0] - regions[:, 1]) @ self.apart)
+        even = self.even((regions[:, 0] + regions[:, 1]) @ self.together)
+        kinds = (keras.ops.reshape(even + sign * odd, self.shape_of_kinds) for sign in (1, -1))
+        left, right = (keras.ops.logsumexp(part, axis=-1) for part in kinds)
+        return {"patient": keras.ops.logaddexp(left, right), "left": left - right}
+
+
+def _uncorrelated(values, healthy, sign):
+    """Matrix after which regions have variance 1 within classes and no correlation (Ledoit and Wolf 2004).
+
+    `sign`, -1 for the patients to be mirrored, makes the patients of both sides one class.
+    """
+    ill = values[~healthy] * sign[~healthy, None]
+    residual = np.concatenate([values[healthy], ill - ill.mean(axis=0)])
+    spread = residual.std(axis=0)
+    variance, axes = np.linalg.eigh(LedoitWolf(assume_centered=True).fit(residual / spread).covariance_)
+    return (axes / np.sqrt(variance) @ axes.T / spread[:, None]).astype(np.float32)
+
+
+def _pool(deviation):
+    """Weights of voxels' z-scores in the means over regions: float32, shape (blocks * 8, regions)."""
+    share = anatomy()[1].reshape(deviation.size, -1)
+    return deviation.reshape(-1, 1) * share / share.sum(axis=0)
+
+
+def train_hemispheres(x, groups, fold, settings, seed):
+    """Train the network of one fold; the fold's number is added to `seed`.
+
+    z-scores are those against both sides of the training controls. All members share the trunk and learn from the
+    training part; the validation part says which epoch is kept.
+
+    Returns a dict of arrays: ``options`` (JSON), ``mean``, ``deviation``, ``apart``, ``together``, the weights
+    ``w_000`` …, ``p_test`` and ``p_validation`` (participants, classes), ``validation`` (positions), and the curves of
+    `training.fit`.
+
+    Raises
+    ------
+    TLEError
+        A class is missing, or the loss is no number.
+    """
+    absent = set(CLASSES) - set(groups[fold.train])
+    if absent:
+        raise TLEError(f"hemisphere net: no participant of class '{min(absent)}' to learn from: it needs all three")
+    healthy, sign = groups[fold.train] == "control", np.where(groups[fold.train] == "right", -1, 1)
+    mean, deviation = slices.voxel_scale(x[fold.train[healthy]].reshape(-1, *x.shape[2:]))
+    regions = ((x[fold.train] - mean) / deviation).reshape(len(sign), 2, -1) @ _pool(deviation)
+    stored = {
+        "options": np.asarray(settings.model_dump_json()),
+        "mean": mean,
+        "deviation": deviation,
+        "apart": _uncorrelated(regions[:, 0] - regions[:, 1], healthy, sign),
+        "together": _uncorrelated(regions[:, 0] + regions[:, 1], healthy, np.abs(sign)),
+    }
+    drawn = int(np.random.default_rng([seed, fold.repeat, fold.fold]).integers(1, 2**31 - 1))
+    keras.utils.set_random_seed(drawn)
+    model = _network(stored, drawn)
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(settings.learning_rate), dict.fromkeys(HEADS, loss), jit_compile=False)
+    seen, held = ((hemisphere_inputs(x[rows], stored), *_told(groups[rows], settings)) for rows in fold[2:4])
+    stored |= fit(model, seen[0], seen[1], held, settings, sample_weight=seen[2]) | weights_of(model)
+    for name, rows in (("p_test", fold.test), ("p_validation", fold.validation)):
+        stored[name] = geometric_mean(_answers(model, hemisphere_inputs(x[rows], stored)))
+    return stored | {"validation": fold.validation}
+
+
+def _told(groups, settings):
+    """Labels of both heads for every member, and the weights that keep controls out of the side."""
+    labels, weights = targets(groups)
+    return {name: np.repeat(told[:, None], settings.members, axis=1) for name, told in labels.items()}, weights
+
+
+def hemisphere_inputs(x, stored):
+    """z-scores that a fold's network reads: `x` from `load_hemispheres`, `stored` from `train_hemispheres`."""
+    return (x - stored["mean"]) / stored["deviation"]
+
+
+def _network(stored, seed=None):
+    settings = HemisphereOptions.model_validate_json(str(stored["options"]))
+    return Hemispheres(settings, _pool(stored["deviation"]), stored["apart"], stored["together"], seed)
+
+
+def load_network(stored):
+    """The network of a fold (`Hemispheres`) with the weights that were kept, from what `train_hemispheres` returned.
+
+    Its input comes from `hemisphere_inputs`.
+    """
+    model = _network(stored)
+    model(np.zeros((1, 2, *stored["mean"].shape), np.float32))
+    return with_weights(model, stored)
+
+
+def _answers(model, z):
+    """Probabilities of control, left and right by every member, shape (members, n, 3)."""
+    heads = model(z)
+    patient, left = (expit(np.transpose(heads[name])) for name in HEADS)
+    return np.stack([1 - patient, patient * left, patient * (1 - left)], axis=-1)
+
+
+def predict_hemispheres(stored, x):
+    """Probabilities of control, left and right by every member of a fold's ensemble, shape (members, n, 3).
+
+    `stored` comes from `train_hemispheres`, `x` from `load_hemispheres`. Their `geometric_mean` is the answer of the
+    fold.
+    """
+    return _answers(load_network(stored), hemisphere_inputs(x, stored))
