@@ -101,7 +101,7 @@ def glued(folder):
             for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
                 for output in cell.get("outputs", ()):
                     if name := output.get("metadata", {}).get("scrapbook", {}).get("name"):
-                        texts[name] = "".join(output["data"].get("text/plain", ""))
+                        texts[name] = "".join(next(iter(output["data"].values())))
     return {name: text for name, text in texts.items() if not name.startswith(ELSEWHERE)}
 
 

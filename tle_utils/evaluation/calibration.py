@@ -1,10 +1,10 @@
 """Calibrated probabilities: temperature scaling (Guo et al. 2017, arXiv:1706.04599), shrunk, inside the folds.
 
-A temperature is the mode of its posterior: the likelihood of the validation participants times a normal prior of log T
-around 0 with the standard deviation `PRIOR_SD`. One participant tells of log T what the variance of log p over the
-classes is, weighted by p (the Fisher information at T = 1), about 0.3 for three classes that are hard to tell; the
-prior tells 1 / `PRIOR_SD` ** 2 = 8.3, as much as 28 such participants. Probabilities near 1 / 3 tell nothing, and T
-stays near 1.
+A temperature is the mode of its posterior: the likelihood of the validation participants times a Laplace prior of log T
+around 0. At T = 1 the log-likelihood changes, per unit of log T, by what the participants' cross-entropy exceeds the
+entropy that the probabilities themselves announce. The prior holds against it with 1 / `PRIOR_SCALE` = 4.3 nats, as
+much as four participants called at random among three classes: below that T stays 1, and beyond it the pull counts the
+less, the more participants there are. Probabilities near 1 / 3 tell nothing, and T stays 1.
 """
 
 import numpy as np
@@ -28,10 +28,10 @@ from tle_utils.models.predictions import (
 
 BINS = 5  # of every reliability curve and expected calibration error
 RANGE = (0.05, 20.0)  # of temperatures
-PRIOR_SD = np.log(2) / 2
+PRIOR_SCALE = np.log(2) / np.log(20)
 """Of log T before anything is seen: 19 of 20 models have a temperature between 1/2 and 2."""
-LEAST_VALIDATION = 30
-"""Validation participants below which T is 1: they would tell less than the prior."""
+LEAST_VALIDATION = 9
+"""Validation participants below which T is 1: fewer than three of each class may show no mistake, or nothing else."""
 
 
 def scaled(p, temperature):
@@ -39,14 +39,14 @@ def scaled(p, temperature):
 
     A temperature above 1 makes them less sure, one below 1 surer. The order of the classes stays.
     """
-    return softmax(np.log(np.maximum(p, LEAST_PROBABILITY)) / temperature, axis=-1)
+    return softmax(np.log(np.maximum(p, np.finfo(float).tiny)) / temperature, axis=-1)
 
 
 def fit_temperature(rows):
     """Temperature (float, 0.05 to 20) from rows of people whom the model never learned from, one row per person.
 
-    The mode of the posterior (see above): cross-entropy summed over the rows, plus (log T / `PRIOR_SD`) ** 2 / 2. It is
-    1 with fewer rows than `LEAST_VALIDATION`.
+    The mode of the posterior (see above) has the least cross-entropy, summed over the rows, plus the
+    absolute value of log T over `PRIOR_SCALE`. It is 1 with fewer rows than `LEAST_VALIDATION`.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def fit_temperature(rows):
 
     def loss(log_temperature):
         of_truth = of_true_class(scaled(p, np.exp(log_temperature)), rows)
-        return (log_temperature / PRIOR_SD) ** 2 / 2 - np.log(np.maximum(of_truth, LEAST_PROBABILITY)).sum()
+        return abs(log_temperature) / PRIOR_SCALE - np.log(np.maximum(of_truth, LEAST_PROBABILITY)).sum()
 
     return float(np.exp(minimize_scalar(loss, bounds=np.log(RANGE), method="bounded").x))
 

@@ -26,10 +26,12 @@ def classes_of(table):
 
 
 def geometric_mean(parts):
-    """Geometric mean of probabilities, scaled to sum to one.
+    """Geometric mean of probabilities, scaled to sum to one; of one model's its own.
 
     `parts` are arrays of one model each, classes along the last axis; their shapes broadcast.
     """
+    if len(parts) == 1:
+        return parts[0]
     return softmax(sum(np.log(np.maximum(part, LEAST_PROBABILITY)) for part in parts) / len(parts), axis=-1)
 
 

@@ -27,6 +27,14 @@ def _table(seed=0, n=600, sharpness=3.0, model="net"):
     return table.assign(predicted=np.array(CLASSES)[p.argmax(axis=1)])
 
 
+def test_two_sides_that_are_both_all_but_ruled_out_keep_their_order():
+    p = np.array([[1 - 3e-9, 2e-9, 1e-9]])
+    for temperature in (0.5, 1, 3):
+        _, left, right = calibration.scaled(p, temperature)[0]
+        assert left > right
+    np.testing.assert_allclose(calibration.scaled(p, 1), p)
+
+
 def _people(rng, n, factor, members, skill=1.0, noise=0.8):
     """True probabilities, shape (n, 3), classes drawn from them (rows of a table), and p of members, (members, n, 3).
 
@@ -64,30 +72,30 @@ def _harm(n, factor, members, repeats):
 def _assert_no_harm(sizes, ensembles, repeats):
     """Over factors of 1/2 to 3 the score falls.
 
-    Where there is nothing to mend, nothing but T = 1 is harmless: there it rises by no more than 0.003 of 2.
+    Where there is nothing to mend, nothing but T = 1 is harmless: there it rises by no more than 0.001 of 2.
     """
     for n, members in itertools.product(sizes, ensembles):
         harm = np.array([_harm(n, factor, members, repeats) for factor in (0.5, 0.8, 1.0, 1.5, 3.0)])
         error = 2 * harm.std(axis=1) / np.sqrt(repeats)  # of the mean over repeats: Monte Carlo
-        assert (harm.mean(axis=1) <= 0.003 + error).all(), (n, members)
+        assert (harm.mean(axis=1) <= 0.001 + error).all(), (n, members)
         if n < calibration.LEAST_VALIDATION:
             assert np.abs(harm).max() < 1e-9
         else:
-            assert harm.mean() < -0.005, (n, members)
+            assert harm.mean() < -0.004, (n, members)
 
 
 def test_calibration_does_not_harm_on_the_average():
-    _assert_no_harm((9, 30, 300), (1, 10), 5)
+    _assert_no_harm((8, 9, 67, 300), (1, 10), 5)
 
 
 @pytest.mark.nightly
 def test_calibration_does_not_harm_on_the_average_at_any_size():
-    _assert_no_harm((9, 20, 30, 45, 67, 100, 150, 300), (1, 2, 3, 5, 10), 25)
+    _assert_no_harm((9, 12, 20, 30, 45, 67, 100, 150, 300), (1, 2, 3, 5, 10), 25)
 
 
 def test_an_ensemble_gets_its_own_temperature_and_not_that_of_a_member():
     """Five members far too sure, each in its own way: their mean is less so."""
-    settings, found = {"factor": 0.9, "members": 5, "skill": 2.5, "noise": 4.0}, []
+    settings, found = {"factor": 0.83, "members": 5, "skill": 2.5, "noise": 4.0}, []
     for seed in range(4):
         rng = np.random.default_rng(seed)
         _, held, p = _people(rng, 300, **settings)
@@ -98,7 +106,7 @@ def test_an_ensemble_gets_its_own_temperature_and_not_that_of_a_member():
         scaled = [table.assign(predicted="left") for table in scaled]
         found.append([temperatures[0], *map(calibration.expected_calibration_error, scaled)])
     temperature, own, of_member = np.mean(found, axis=0)
-    assert temperature == pytest.approx(1.9, abs=0.15) and own < 0.05 and of_member > 0.15
+    assert temperature == pytest.approx(1.9, abs=0.15) and own < 0.05 and of_member > 0.16
 
 
 def test_the_less_is_known_the_nearer_to_1():
