@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 from project import ROOT, copy_project, tle
+from quantities import contradictions, texts_without_a_table
 
 pytestmark = pytest.mark.chain
 CHAPTERS = [
@@ -25,6 +26,7 @@ CHAPTERS = [
     "07_model_comparison",
     "08_new_patient",
     "09_phantom_matching",
+    "10_sclerosis",
 ]
 
 
@@ -49,6 +51,15 @@ def test_everyone_is_predicted_once_by_a_network_that_never_saw_them(smoke):
             assert sorted(rows["participant_id"]) == sorted(people.loc[people["group"].isin(groups), "participant_id"])
         for _, rows in table.groupby(["model", "repeat", "fold"]):
             assert rows["participant_id"].is_unique
+
+
+def test_the_same_quantity_has_one_value_and_one_interval_in_all_chapters(smoke):
+    run = smoke / "runs" / "smoke-phantom"
+    found, twice = contradictions(run)
+    assert not found, found
+    missing, texts = texts_without_a_table(run)
+    assert not missing, missing
+    assert twice > 100 and texts > 10
 
 
 def test_saliency_files_lie_in_mni_space(smoke):

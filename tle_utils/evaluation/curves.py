@@ -14,15 +14,21 @@ from sklearn.isotonic import IsotonicRegression
 
 from tle_utils.base.errors import TLEError
 from tle_utils.base.parallel import run_parallel
-from tle_utils.base.statistics import percentile_interval
-from tle_utils.evaluation import metrics
+from tle_utils.base.statistics import percentile_interval, wilson_interval
+from tle_utils.evaluation import metrics, published
 from tle_utils.evaluation.generalisation import MODELS, predict_cohort
 from tle_utils.models import baselines, regional
 from tle_utils.models.crossval import make_folds
 from tle_utils.models.ideal_observer import IDEAL_OBSERVER
-from tle_utils.models.predictions import CLASSES
+from tle_utils.models.predictions import CLASSES, classes_of
 from tle_utils.phantom.volumes import draw_cohort, ideal_observer
 
+METRICS = {
+    CLASSES: {"side": "lateralization_accuracy", "class": "accuracy"},
+    CLASSES[:2]: {"left": "accuracy"},
+    CLASSES[1:]: {"side": "accuracy"},
+}
+ENDS = ["accuracy_low", "accuracy_high"]
 LEAST = 2  # participants per class in a thinned training part
 TASKS = {
     "side": "left or right, among patients",
@@ -206,7 +212,7 @@ def _curve(seed, counts, knobs, shares, n_splits):
         for n_control, tasks in ((counts[0], ("side", "class", "left")), (patients, ("patient",))):
             truth = everyone.drop(index=controls[n_control:]).reset_index(drop=True)
             said = latent_predictions(truth, n_splits, seed).groupby("model", sort=False)
-            of_task = {(name, task): task_accuracy(rows_of, task) for name, rows_of in said for task in tasks}
+            of_task = {(name, task): task_accuracy(rows_of, task) for task in tasks for name, rows_of in said}
             rows += [(seed, share, model, task, accuracy) for (model, task), accuracy in of_task.items()]
     return rows
 
@@ -242,7 +248,7 @@ def mean_curves(curves):
     groups = curves.groupby(["task", "model", "share"], sort=False)["accuracy"]
     ends = groups.apply(percentile_interval).tolist()
     table = groups.mean().reset_index()
-    table[["accuracy_low", "accuracy_high"]] = ends
+    table[ENDS] = ends
     return table
 
 
@@ -265,16 +271,75 @@ def needed_shares(curves, task, target):
     Returns
     -------
     pandas.DataFrame
-        One row per ``model``: ``needed`` (by the mean of all cohorts), ``needed_low``, ``needed_high`` (what 95 % of
-        single cohorts need; infinite where one does not reach it at any share), ``reached`` (share of cohorts that
-        do at some share) and ``best`` (mean accuracy at the greatest share).
+        One row per ``model``: ``needed`` (median of the cohorts), ``needed_low``, ``needed_high`` (95 % of cohorts lie
+        between them; infinite where a cohort does not reach the accuracy at any share), ``reached`` (share of cohorts
+        that do) and ``best`` (mean accuracy at the greatest share).
     """
     out = []
     for model, rows in curves[curves["task"] == task].groupby("model", sort=False):
         table = rows.pivot(index="share", columns="seed", values="accuracy")
         each = [crossing(table.index, table[seed], target) for seed in table]
-        mean = table.mean(axis=1)
         ends = np.quantile(each, 0.025, method="lower"), np.quantile(each, 0.975, method="higher")
-        reached = np.isfinite(each).mean()
-        out.append((model, crossing(table.index, mean, target), *ends, reached, mean.iloc[-1]))
+        out.append((model, np.median(each), *ends, np.isfinite(each).mean(), table.iloc[-1].mean()))
     return pd.DataFrame(out, columns=["model", "needed", "needed_low", "needed_high", "reached", "best"])
+
+
+def needed_text(row):
+    """A row of `needed_shares` in words, like ``0.70 (0.67–0.74)``, or that the accuracy is not reached."""
+    if np.isinf(row["needed"]):
+        return f"not reached at any share ({row['best']:.2f} at best)"
+    high = "not reached" if np.isinf(row["needed_high"]) else f"{row['needed_high']:.2f}"
+    return f"{row['needed']:.2f} ({row['needed_low']:.2f}–{high})"
+
+
+def needed_sentence(found):
+    """Which share an accuracy takes by which method, the least first, and that the others never reach it."""
+    rows = found.set_index("model").sort_values("needed", kind="stable")
+    able, rest = rows[np.isfinite(rows["needed"])], rows[np.isinf(rows["needed"])]
+    takes = "takes a share of " + ", ".join(f"{needed_text(row)} by {model}" for model, row in able.iterrows())
+    if rest.empty:
+        return takes
+    best = f"({rest['best'].max():.2f} at best, by {rest['best'].idxmax()})"
+    if able.empty:
+        return f"is reached by no method at any share {best}"
+    return f"{takes}; no other method reaches it {best}"
+
+
+def published_points():
+    """Published accuracies on the axis of sclerosis.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``name``, ``task``, ``share`` of patients with sclerosis (NaN where the source does not report it),
+        ``accuracy`` with ``accuracy_low``, ``accuracy_high`` (Wilson 95 %) and ``n``, the participants whom it counts
+        (both missing where the source does not say).
+    """
+    follow_up, ideas = published.published_figures("follow_up"), published.published_figures("ideas")
+    later, real, n = "Kaestner, Rao 2023 ({})", "IDEAS (hippocampal volumes)", follow_up["n"]
+    rows = [(later.format("CNN"), "side", None, follow_up["lateralization_accuracy"]["mean"], n)]
+    volumes = follow_up["hippocampal_volume_logistic_regression"]
+    rows.append((later.format("hippocampal volumes"), "side", None, volumes, n))
+    for task, metric in METRICS[CLASSES].items():
+        rows.append((real, task, ideas["sclerosis_share"], ideas[metric]["value"], ideas[metric]["n"]))
+    for entry in published.published_figures("other_systems"):
+        task = "patient" if entry["task"] == "detect" else "side"
+        rows.append((entry["name"], task, entry.get("share"), entry["accuracy"], entry.get("patients", entry["n"])))
+    table = pd.DataFrame(rows, columns=["name", "task", "share", "accuracy", "n"]).astype({"share": float})
+    ends = [wilson_interval(row.accuracy * row.n, row.n) for row in table.itertuples()]
+    return table.assign(**dict(zip(ENDS, np.transpose(ends), strict=True)))
+
+
+def run_points(predictions, share):
+    """A run's own models on the axis of sclerosis, at the share of its patients; columns as in `published_points`.
+
+    A model for three classes stands with its lateralization accuracy and its accuracy, one for controls and left
+    patients, or for both sides, with its accuracy.
+    """
+    out = []
+    for name, rows in predictions.groupby("model", sort=False):
+        found = metrics.model_metrics(rows).set_index("metric").rename(columns={"ci_low": ENDS[0], "ci_high": ENDS[1]})
+        for task, metric in METRICS.get(tuple(classes_of(rows)), {}).items():
+            values = found.loc[metric, ["value", *ENDS, "n"]].rename({"value": "accuracy"})
+            out.append({"name": name, "task": task, "share": share} | values.to_dict())
+    return pd.DataFrame(out)

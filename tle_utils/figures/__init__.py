@@ -2,7 +2,7 @@
 
 Throughout this door `predictions` are out-of-fold predictions (`models.predictions`), `results` come from
 `model_tests.results_table` (one row per model, a value with the ends of its 95 % interval in ``<value>_low`` and
-``<value>_high``, ``n`` participants), `y_mm` is the MNI y coordinate of a slice in mm and `seed` that of a bootstrap.
+``<value>_high``, ``n`` participants) and `y_mm` is the MNI y coordinate of a slice in mm.
 Figures of numbers are those of plotly, pictures of brains those of matplotlib. Left is the participant's left.
 """
 
@@ -32,8 +32,16 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "volume_scatter",
             "zscore_figure",
         ],
-        "phantom": ["cohort_points", "effects_forest", "measured_effects"],
-        "saliency": ["cascade_lines", "glass_brain", "kind_name", "map_grid", "saliency_takeaways", "truth_points", "volume_text"],
+        "phantom": ["cohort_points", "effects_forest", "measured_effects", "regions_beside", "sclerosis_axis"],
+        "saliency": [
+            "cascade_lines",
+            "glass_brain",
+            "kind_name",
+            "map_grid",
+            "saliency_takeaways",
+            "truth_points",
+            "volume_text",
+        ],
         "tables": [
             "comparison_text",
             "download_link",

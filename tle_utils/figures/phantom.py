@@ -1,10 +1,10 @@
-"""Figures of the page on how the phantom is matched to published effects (plotly)."""
+"""Figures of the chapters on how the phantom is matched to published effects, and on sclerosis (plotly)."""
 
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from tle_utils.figures.numbers import COLOURS, DOTTED, GREY, NAMES, diagonal, error_bars
+from tle_utils.figures.numbers import COLOURS, DOTTED, GREY, LINES, NAMES, band, diagonal, error_bars
 from tle_utils.imaging.atlas import SIDES
 
 INTERVAL = "#bdbdbd"
@@ -16,7 +16,7 @@ def effects_forest(effects):
     Parameters
     ----------
     effects : pandas.DataFrame
-        From `volumes.measured_effects`.
+        From `measured.measured_effects`.
     """
     panels = [(side, hemisphere) for side in SIDES for hemisphere in SIDES if side in set(effects["patients"])]
     order = effects.groupby("region")["published_d"].mean().sort_values(ascending=False).index
@@ -57,6 +57,34 @@ def effects_forest(effects):
     figure.update_yaxes(automargin=True, tickfont_size=11, dtick=1, range=[-0.7, len(order) - 0.3])
     figure.update_annotations(font_size=13)
     return figure.update_layout(height=150 + 17 * len(order), margin_t=110, legend={"y": 1.08})
+
+
+def regions_beside(regions):
+    """Volume of every region in the phantom's controls beside real people's, mean ± SD on a log axis.
+
+    Parameters
+    ----------
+    regions : pandas.DataFrame
+        From `phantom_targets.against_real`.
+    """
+    table = regions.sort_values("real_mean")
+    figure = go.Figure()
+    for kind, name, colour in (("real", "real people", GREY), ("phantom", "phantom controls", COLOURS["control"])):
+        figure.add_scatter(
+            x=table[f"{kind}_mean"],
+            y=table.index,
+            mode="markers",
+            name=f"{name}, mean ± SD",
+            marker={"color": colour, "size": 7},
+            error_x={"type": "data", "array": table[f"{kind}_sd"], "thickness": 1.5, "width": 0},
+            customdata=table[[f"{kind}_sd", "distance"]],
+            hovertemplate=f"%{{y}}, {name}: %{{x:.2f}} ± %{{customdata[0]:.2f}} ml; "
+            "distance %{customdata[1]:.2f} SD<extra></extra>",
+        )
+    figure.update_traces(selector=1, marker_symbol="diamond")
+    figure.update_xaxes(type="log", title_text="Grey matter of one side (ml)", dtick="D1")
+    figure.update_yaxes(automargin=True, tickfont_size=11, dtick=1, range=[-0.7, len(table) - 0.3])
+    return figure.update_layout(height=150 + 17 * len(table), scattermode="group", legend={"y": 1.05})
 
 
 def cohort_points(measured, names, marks):
@@ -111,7 +139,7 @@ def measured_effects(effects):
     Parameters
     ----------
     effects : pandas.DataFrame
-        From `volumes.measured_effects`.
+        From `measured.measured_effects`.
     """
     figure = go.Figure()
     for side in SIDES:
@@ -131,3 +159,64 @@ def measured_effects(effects):
     figure.update_xaxes(title_text="Cohen's d given to the cohort")
     figure.update_yaxes(title_text="Cohen's d measured on its maps")
     return figure.update_layout(height=520)
+
+
+def sclerosis_axis(curves, points, paper, tasks):
+    """Accuracy over the share of patients with sclerosis, one panel per task, published figures and a run's own on it.
+
+    Parameters
+    ----------
+    curves : pandas.DataFrame
+        From `curves.mean_curves`: a line per model, with the band that holds 95 % of cohorts.
+    points : pandas.DataFrame
+        From `curves.published_points` and `curves.run_points`, with ``mark`` (its letter in the figure) and ``ours``
+        (bool). One without a share is a grey line.
+    paper : dict of str to dict
+        Task to the paper's accuracies by name, two at most, the lower one first, drawn as dashed lines.
+    tasks : dict of str to str
+        Tasks, from the top, to the titles of their panels.
+    """
+    figure = make_subplots(len(tasks), 1, subplot_titles=list(tasks.values()), vertical_spacing=0.07)
+    for row, task in enumerate(tasks, 1):
+        place, shown = {"row": row, "col": 1}, row == 1
+        models = curves[curves["task"] == task].groupby("model", sort=False)
+        for (model, part), colour in zip(models, LINES, strict=False):
+            figure.add_trace(band(part["share"], part["accuracy_low"], part["accuracy_high"], colour, model), **place)
+            looks = {
+                "mode": "lines",
+                "line": {"color": colour, "width": 2.5},
+                "legendgroup": model,
+                "showlegend": shown,
+            }
+            over = f"{model}: %{{y:.2f}} at %{{x:.0%}}<extra></extra>"
+            figure.add_scatter(x=part["share"], y=part["accuracy"], name=model, hovertemplate=over, **looks, **place)
+        of_task = points[points["task"] == task]
+        for line in of_task[of_task["share"].isna()].itertuples():
+            words = {"annotation_text": line.mark, "annotation_position": "right", "annotation_font_size": 12}
+            figure.add_hline(line.accuracy, line=DOTTED | {"width": 1}, **words, **place)
+        for (name, value), above in zip(paper.get(task, {}).items(), ("bottom", "top"), strict=False):
+            words = {"annotation_text": name, "annotation_position": f"{above} left", "annotation_font_size": 12}
+            figure.add_hline(value, line={"color": LINES[4], "dash": "dash", "width": 1.5}, **words, **place)
+        for ours, part in of_task.dropna(subset="share").groupby("ours"):
+            alike = part.groupby("share")["share"]  # side by side, not one upon the other
+            shift = 0.02 * (alike.cumcount() - (alike.transform("size") - 1) / 2)
+            figure.add_scatter(
+                x=part["share"] + shift,
+                y=part["accuracy"],
+                error_y=error_bars(part, "accuracy", thickness=1, width=2),
+                mode="markers+text",
+                text=part["mark"],
+                textposition="top center",
+                marker={"color": GREY, "size": 9, "symbol": "diamond" if ours else "circle"},
+                name="this run" if ours else "published",
+                legendgroup=str(ours),
+                showlegend=shown,
+                hovertext=part["name"],
+                hovertemplate="%{hovertext}: %{y:.3f}<extra></extra>",
+                **place,
+            )
+    figure.update_xaxes(range=[-0.03, 1.06], tickformat=".0%")
+    figure.update_xaxes(title_text="Share of patients with hippocampal sclerosis", row=len(tasks))
+    figure.update_yaxes(title_text="Accuracy", range=[0.3, 1.1], dtick=0.2, tick0=0)
+    meta = {"alt": f"Accuracy over the share of patients with sclerosis: {'; '.join(tasks.values())}"}
+    return figure.update_layout(height=170 + 290 * len(tasks), margin_t=150, legend_y=1.05, meta=meta)
