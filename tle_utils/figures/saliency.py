@@ -164,9 +164,10 @@ def saliency_takeaways(verdicts, unfit, summary, expected):
     else:
         row = scores.goal(summary)
         free = summary[(summary["cases"] == row["cases"]) & (summary["method"] == scores.NETWORK_FREE)].iloc[0]
-        came = "Expected from larger studies, and found here: " + "; ".join(
-            f"{claim}: " + ", ".join(f"{one.network} {one.verdict} ({one.value:.2f}, n = {one.n})" for one in rows)
-            for claim, rows in ((claim, part.itertuples()) for claim, part in expected.groupby("claim", sort=False))
+        counts = expected["verdict"].value_counts()
+        came = (
+            f"Of {len(expected)} expectations from larger studies, {counts.get('agrees', 0)} came out so, "
+            f"{counts.get('does not agree', 0)} did not, and {counts.get('unclear', 0)} are unclear."
         )
         hits = (
             f"{kind_name(row['method'], row['layer'])}, the map that stands for all, puts its most important voxels "
@@ -193,6 +194,7 @@ def volume_text(places):
     return (
         "Networks trained on the left hippocampal volume of unaltered brains tell it with a correlation of "
         f"{_interval(scores.correlation(own, 'volume', 'predicted'), 'value')} out of fold; SmoothGrad puts "
-        f"{row['left']:.1%} of its importance into the left hippocampus, which holds {row['grey']:.1%} of the grey "
-        f"matter on the slice: {_interval(row, 'over_grey')} times as much; the right one gets {row['right']:.1%}."
+        f"{100 * row['left']:.1f} % of what moves the number into the left hippocampus, which holds "
+        f"{100 * row['grey']:.1f} % of the grey matter on the slice: {_interval(row, 'over_grey')} times as much; the "
+        f"right one gets {100 * row['right']:.1f} %."
     )

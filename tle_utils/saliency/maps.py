@@ -75,8 +75,8 @@ class Explained:
         """Explainer of one fold, input of its test participants, and `attribution.target_weights` of what it predicts.
 
         The one place where slices become what a network reads. The reference is the mean training control (the mean of
-        all who train where no control does). A number is explained by what puts it above, or below, the mean of all who
-        train. TLEError when the fold's file is missing or unreadable.
+        all who train where no control does). A number is explained as it is: positive is what raises it. TLEError when
+        the fold's file is missing or unreadable.
         """
         path = crossval.fold_path(self.folder, fold)
         model, inputs = crossval.load_fold(path, self.network, self.x.shape[1:])
@@ -84,7 +84,7 @@ class Explained:
         tissue = self.x[fold.train].mean(axis=0).max(axis=-1) > 0.02
         p = read_arrays(path)["p_test"]
         weights = attribution.target_weights(p.argmax(axis=1), self.classes, self.target)
-        weights = np.sign(p) if p.shape[1] == 1 else weights
+        weights = np.ones_like(p) if p.shape[1] == 1 else weights
         return attribution.Explainer(model, reference, tissue), inputs(self.x[fold.test]), weights
 
 

@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score
 
 from tle_utils.base.errors import TLEError
 from tle_utils.base.parallel import run_parallel
-from tle_utils.base.statistics import bootstrap_weights, percentile_interval
+from tle_utils.base.statistics import bootstrap_weights, percentile_interval, wilson_interval
 from tle_utils.imaging import atlas, slices
 from tle_utils.saliency import attribution
 
@@ -125,10 +125,11 @@ def _score_kind(job):
 
 
 def summarise(scores, by, values):
-    """Means with 95 % bootstrap intervals over participants; several rows of a participant count as their mean.
+    """Means with 95 % intervals over participants; several rows of a participant count as their mean.
 
     `scores` have a ``participant_id``; `by` are columns that tell the groups apart, `values` columns to average.
-    Returns one row per group: `by`, ``n`` (participants), and mean, ``_low`` and ``_high`` of every value.
+    Returns one row per group: `by`, ``n`` (participants), and mean, ``_low`` and ``_high`` of every value, by the
+    bootstrap, and by Wilson for the share ``affected_side``.
     """
     rows = []
     for names, part in scores.groupby(by, sort=False):
@@ -136,7 +137,8 @@ def summarise(scores, by, values):
         drawn = bootstrap_weights(np.random.default_rng(0), len(people)) @ people.to_numpy(float) / len(people)
         row = dict(zip(by, names, strict=True)) | {"n": len(people)}
         for name, samples in zip(values, drawn.T, strict=True):
-            low, high = percentile_interval(samples)
+            share = name == "affected_side"
+            low, high = wilson_interval(people[name].sum(), len(people)) if share else percentile_interval(samples)
             row |= {name: people[name].mean(), f"{name}_low": low, f"{name}_high": high}
         rows.append(row)
     return pd.DataFrame(rows)

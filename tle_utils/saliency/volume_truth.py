@@ -32,24 +32,23 @@ def places(maps, explained, below, truth):
 
     `maps` are those of `explained`, networks of `train_on_volumes`, and `below` comes from `maps.deviations`: the
     comparator without a network. Returns one row per test participant, ``method`` and ``layer`` (pandas.DataFrame):
-    ``left`` and ``right``, the shares of the importance inside the brain that lie in each hippocampus with the
-    tolerance of `truth`; ``grey``, the left one's share of the participant's grey matter; ``over_grey``, ``left`` over
-    ``grey``; ``volume`` and ``predicted`` (z-score).
+    ``left`` and ``right``, the shares of the map (of what raises and what lowers the number) inside the brain that lie
+    in each hippocampus with the tolerance of `truth`; ``grey``, the left one's share of the participant's grey matter;
+    ``over_grey``, ``left`` over ``grey``; ``volume`` and ``predicted`` (z-score).
     """
     hippocampi = [scores.truth_slice(side, truth.y_mm, truth.dilate_mm) & truth.brain for side in atlas.SIDES]
 
     def shares(images):
-        images = np.maximum(images, 0) * truth.brain
+        images = np.abs(images) * truth.brain
         whole = np.maximum(images.sum(axis=(1, 2)), np.finfo(np.float32).tiny)
         return [images[:, place].sum(axis=1) / whole for place in hippocampi]
 
-    seen, predicted = maps.rows["position"], maps.rows["predicted"].to_numpy(float)
+    seen, tables = maps.rows["position"], []
     people = explained.participants.iloc[seen][["participant_id", "hippocampus_left"]].reset_index(drop=True)
     people = people.rename(columns={"hippocampus_left": "volume"}).assign(grey=shares(explained.x[seen, ..., 0])[0])
-    tables = []
+    people["predicted"] = maps.rows["predicted"].to_numpy(float)
     for method, layer in [*maps.kinds, (scores.NETWORK_FREE, attribution.INPUT)]:
-        free = method == scores.NETWORK_FREE
-        left, right = shares(-np.sign(predicted)[:, None, None] * below if free else maps.read(method, layer))
+        left, right = shares(below if method == scores.NETWORK_FREE else maps.read(method, layer))
         shared = {"left": left, "right": right, "over_grey": left / people["grey"]}
-        tables.append(people.assign(method=method, layer=layer, **shared, predicted=predicted))
+        tables.append(people.assign(method=method, layer=layer, **shared))
     return pd.concat(tables, ignore_index=True)

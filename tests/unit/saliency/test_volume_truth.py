@@ -47,7 +47,9 @@ def test_importance_lies_in_the_hippocampus_that_is_read(cohort, side, other, tm
     np.savez(crossval.fold_path(tmp_path, folds[0]), **stored)
     explained = maps.Explained("figure_2", tmp_path, x, people, ("smoothgrad",))
     found = maps.explain_folds(explained, folds, cache=tmp_path / "maps")
-    assert (p_test > 0).any() and (p_test < 0).any(), "numbers above and below the mean are explained"
+    smaller = people[f"hippocampus_{side}"][test].to_numpy() < people[f"hippocampus_{side}"][0]
+    image, here = found.read("smoothgrad", "input"), scores.truth_slice(side, TRUTH.y_mm, 0)
+    assert ((image[:, here].mean(axis=1) < 0) == smaller).all(), "a smaller one than the control's lowers the number"
     below = maps.deviations(x, people["group"].to_numpy(object), folds)
     table = volume_truth.places(found, explained, below, TRUTH)
     alone, table = (table[table["method"] == method] for method in (scores.NETWORK_FREE, "smoothgrad"))
