@@ -71,22 +71,19 @@ def folds_of(predictions, participants):
     return folds
 
 
-def _side_losses(predictions):
-    """Validation rows of patients, with the cross-entropy of the side, ``hit``, and whether all models have them."""
+def _ranked(predictions, by):
+    """Models by the mean cross-entropy of the side on validation patients whom all have, least first, in groups."""
     rows = select_rows(predictions, "validation", several=True)
     rows = rows[rows["group"].isin(["left", "right"])]
     shared = rows.groupby(["repeat", "fold", "participant_id"])["model"].transform("nunique")
+    rows = rows[shared == predictions["model"].nunique()]
     own = rows["p_left"].where(rows["group"] == "left", rows["p_right"])
     p = (own / (rows["p_left"] + rows["p_right"])).fillna(0.5)
-    rows = rows.assign(shared=shared == predictions["model"].nunique(), loss=np.log(1 / p.clip(LEAST_PROBABILITY, 1)))
-    return rows.assign(hit=np.where(p == 0.5, 0.5, p > 0.5))
-
-
-def _ranked(rows):
-    """Models by the mean loss of the rows that all have, least first; at the same loss the first in the table."""
-    found = rows[rows["shared"]].groupby("model", sort=False)
-    table = found.agg(rows=("hit", "size"), side_loss=("loss", "mean"), lateralization_accuracy=("hit", "mean"))
-    return table.sort_values("side_loss", kind="stable").reset_index()
+    found = rows.assign(loss=np.log(1 / p.clip(LEAST_PROBABILITY, 1)), hit=np.where(p == 0.5, 0.5, p > 0.5))
+    table = found.groupby([*by, "model"], sort=False).agg(
+        rows=("hit", "size"), side_loss=("loss", "mean"), lateralization_accuracy=("hit", "mean")
+    )
+    return table.reset_index().sort_values([*by, "side_loss"], kind="stable", ignore_index=True)
 
 
 def on_validation(predictions):
@@ -107,7 +104,7 @@ def on_validation(predictions):
     TLEError
         When the models have no validation row of a patient in common.
     """
-    table = _ranked(_side_losses(predictions))
+    table = _ranked(predictions, [])
     if table.empty:
         raise TLEError("predictions: the models have no validation patient in common: run them on the same folds")
     return table
@@ -156,20 +153,13 @@ def choose_within_folds(predictions, never=()):
     TLEError
         When no model is left, or the models have no validation patient of a fold in common.
     """
-    candidates, out = _candidates(predictions, never), []
-    losses = _side_losses(candidates)
-    of_fold = dict(list(losses.groupby(["repeat", "fold"])))
-    for repeat, fold in sorted(set(zip(candidates["repeat"], candidates["fold"], strict=True))):
-        rows = of_fold.get((repeat, fold), losses[:0])
-        ranking = _ranked(rows)
-        if ranking.empty:
-            lacks = [name for name in candidates["model"].unique() if name not in set(rows["model"])] or ["each"]
-            raise TLEError(
-                f"predictions, fold {fold}: the models have no validation patient in common ({lacks[0]} has others or "
-                "none): run them on the same folds, and keep validation rows"
-            )
-        out.append({"repeat": repeat, "fold": fold} | ranking.iloc[0].to_dict())
-    return pd.DataFrame(out)
+    candidates, folds = _candidates(predictions, never), ["repeat", "fold"]
+    choices = _ranked(candidates, folds).drop_duplicates(folds, ignore_index=True)
+    lacking = set(candidates[folds].itertuples(index=False)) - set(choices[folds].itertuples(index=False))
+    if lacking:
+        problem = f"predictions, fold {min(lacking).fold}: the models have no validation patient in common"
+        raise TLEError(f"{problem}: run them on the same folds, and keep validation rows")
+    return choices
 
 
 def take(predictions, choices, label=CHOSEN):

@@ -78,8 +78,8 @@ WORDS = {
     "y_mm": "y (mm)",
 }
 # Names of metrics, methods and regions, which are also values.
-VALUES = {"auc", "balanced_accuracy", "npv", "ppv", "gradcam", "gradcam++", "smoothgrad", "integrated_gradients"}
-VALUES |= {"occlusion", "deviation", "thalamusproper"}
+VALUES = {"auc", "balanced_accuracy", "lateralization_accuracy", "npv", "ppv", "gradcam", "gradcam++", "smoothgrad"}
+VALUES |= {"integrated_gradients", "occlusion", "deviation", "thalamusproper"}
 COUNTS = {"n", "n_train", "folds", "df", "rows"}
 P_VALUES = {"p", "p_corrected", "p_holm", "p_mcnemar"}
 LEAST_P = 0.001  # what is smaller is not told apart

@@ -127,7 +127,7 @@ def test_no_test_label_reaches_the_choice_of_its_fold_and_ties_go_by_order():
 def test_a_fold_without_common_validation_patients_is_named():
     gap = model("gap", 1, seed=1)
     gap = gap[(gap["split"] == "test") | (gap["fold"] != 3)]
-    with pytest.raises(TLEError, match=r"fold 3: .*gap has others or none"):
+    with pytest.raises(TLEError, match=r"fold 3: .*no validation patient in common"):
         model_choice.choose_within_folds(pd.concat([model("all", 1), gap]))
 
 
