@@ -78,7 +78,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "take",
         ],
         "model_tests": ["compare_models", "corrected_ttest", "gap_closed", "pairwise", "results_table", "subgroups"],
-        "phantom_targets": ["against_targets", "example_slices", "measure_cohorts"],
+        "phantom_targets": ["against_real", "against_targets", "example_slices", "measure_cohorts"],
         "published": [
             "paper_confusion_table",
             "paper_summary",

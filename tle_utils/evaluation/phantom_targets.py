@@ -1,4 +1,4 @@
-"""The phantom beside the published effects that it is matched to: latent volumes of whole cohorts, without their maps.
+"""The phantom beside what it is matched to: published effects and real volumes; latent volumes, without their maps.
 
 ``knobs`` are those of `tle_utils.phantom.volumes.Knobs`.
 """
@@ -17,20 +17,40 @@ from tle_utils.models import baselines
 from tle_utils.models.crossval import Fold
 from tle_utils.phantom import maps
 from tle_utils.phantom.measured import measured_effects, natural_variation
-from tle_utils.phantom.volumes import GROUPS, draw_cohort, draw_person, ideal_observer, participant_streams
+from tle_utils.phantom.volumes import (
+    GROUPS,
+    draw_cohort,
+    draw_person,
+    ideal_observer,
+    model_regions,
+    participant_streams,
+    real_volumes,
+)
 
-# Quantity, what it is, and where it should lie; the last ones have no target, they are what the phantom gives.
+ENIGMA, IDEAS, AGEING = "ENIGMA-Epilepsy", "IDEAS, 81 controls", "FreeSurfer in 3,929 ageing volunteers"
+SURGICAL = "IDEAS, surgical patients with sclerosis"
+# Quantity, what it is, where it should lie, and who says so; the last ones have no target: they are what comes out.
 QUANTITIES = [
-    ("inside", "effects inside ENIGMA's 95 % interval, free of sampling error (share)", 0.999, 1.0),
-    ("cv", "hippocampal coefficient of variation", 0.08, 0.12),
-    ("left_right_correlation", "hippocampal left-right correlation", 0.70, 0.85),
-    ("age_percent_per_decade", "hippocampus, age (% per decade)", -5.0, 0.0),
-    ("female_percent", "hippocampus, women (%, at the same head size)", 0.0, 5.0),
-    ("head_exponent", "hippocampus, exponent of head size", 0.3, 1.0),
-    ("volumes_side", "hippocampal-volume regression, left or right", 0.67, 0.77),
-    ("volumes_class", "hippocampal-volume regression, three classes", np.nan, np.nan),
-    ("ideal_side", "ideal observer, left or right", np.nan, np.nan),
-    ("ideal_class", "ideal observer, three classes", np.nan, np.nan),
+    ("inside", "effects inside ENIGMA's 95 % interval, free of sampling error (share)", 0.999, 1.0, ENIGMA),
+    ("d_left", "left hippocampus in left sclerosis, Cohen's d", -2.10, -1.35, f"{ENIGMA}: -1.73; {SURGICAL}: -1.67"),
+    (
+        "d_right",
+        "right hippocampus in right sclerosis, Cohen's d",
+        -2.197,
+        -1.615,
+        f"{ENIGMA}: -1.91; {SURGICAL}: -1.97",
+    ),
+    ("cv", "hippocampal coefficient of variation", 0.12, 0.125, f"{IDEAS}: 0.125; {AGEING}: 0.12"),
+    ("left_right_correlation", "hippocampal left-right correlation", 0.82, 0.844, f"{IDEAS}: 0.82; {AGEING}: 0.844"),
+    ("asymmetry_sd", "hippocampal asymmetry (L − R) / (L + R), SD", 0.035, 0.037, f"{IDEAS}: 0.036; {AGEING}: 0.0365"),
+    ("age_percent_per_decade", "hippocampus, age (% per decade)", -5.0, 0.0, "sign and order of size"),
+    ("female_percent", "hippocampus, women (%, at the same head size)", 0.0, 5.0, "sign and order of size"),
+    ("head_exponent", "hippocampus, exponent of head size", 0.3, 1.0, "sign and order of size"),
+    ("volumes_side", "hippocampal-volume regression, left or right", 0.67, 0.77, "Kaestner, Rao et al. 2023: 0.717"),
+    ("volumes_sclerotic", "the same in those with sclerosis", 0.919, 0.980, f"{SURGICAL}: 0.960 (n = 173)"),
+    ("volumes_class", "hippocampal-volume regression, three classes", np.nan, np.nan, ""),
+    ("ideal_side", "ideal observer, left or right", np.nan, np.nan, ""),
+    ("ideal_class", "ideal observer, three classes", np.nan, np.nan, ""),
 ]
 
 
@@ -53,8 +73,12 @@ def measure(truth, n_splits=10, seed=0):
     the regression on hippocampal volumes.
     """
     patients = truth[truth["group"] != "control"].reset_index(drop=True)
-    found = {"inside": measured_effects(truth)["paired_inside"].mean()}
+    effects = measured_effects(truth)
+    own = effects[(effects["region"] == "hippocampus") & (effects["patients"] == effects["hemisphere"])]
+    found = {"inside": effects["paired_inside"].mean()}
+    found |= {f"d_{side}": d for side, d in zip(own["patients"], own["d"], strict=True)}
     found |= natural_variation(truth).loc["hippocampus"].to_dict()
+    found["volumes_sclerotic"] = _accuracy(patients[patients["sclerotic"].astype(bool)], n_splits, seed)
     for task, people in (("side", patients), ("class", truth)):
         ideal = ideal_observer(people)
         found[f"volumes_{task}"] = _accuracy(people, n_splits, seed)
@@ -94,15 +118,39 @@ def against_targets(measured):
     -------
     pandas.DataFrame
         One row per quantity (index, in words): ``mean``, ``sd``, ``lowest``, ``highest`` over the cohorts, ``target``
-        (text) and ``met`` (whether the mean lies in it; missing where there is no target).
+        (text), ``met`` (whether the mean lies in it; missing where there is no target) and ``source`` of the target.
     """
     rows = {}
-    for name, words, low, high in QUANTITIES:
+    for name, words, low, high, source in QUANTITIES:
         values, aimed = measured[name], np.isfinite(low)
         rows[words] = {"mean": values.mean(), "sd": values.std(ddof=1), "lowest": values.min(), "highest": values.max()}
         target = "all" if name == "inside" else f"{low:g} to {high:g}" if aimed else "–"
         rows[words] |= {"target": target, "met": bool(low <= values.mean() <= high) if aimed else pd.NA}
+        rows[words]["source"] = source
     return pd.DataFrame.from_dict(rows, orient="index").astype({"met": "boolean"}).rename_axis("quantity")
+
+
+def against_real(truth):
+    """Regional volumes of a phantom's controls beside those of real people (`volumes.real_volumes`).
+
+    Both are taken for normal, and their 2-Wasserstein distance is √((difference of means)² + (difference of SDs)²);
+    as a measure of plausible anatomy after WASABI (arXiv 2504.21771).
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per region, one side of it: ``phantom_mean, phantom_sd, real_mean, real_sd`` (ml), ``distance`` in SDs
+        of the real people, and ``sampling``: the distance at which so many real people lie from their own population
+        (root mean square: √(1/n + 1/2n)).
+    """
+    controls, real = truth[truth["true_group"] == "control"], real_volumes()
+    regions = model_regions()[0]["region"].unique()
+    sides = [controls[[f"volume_{side}_{region}" for region in regions]].to_numpy() for side in GROUPS[1:]]
+    found = real.loc[regions, ["mean", "sd"]].add_prefix("real_")
+    found["phantom_mean"] = np.mean(sides, axis=(0, 1))
+    found["phantom_sd"] = np.sqrt(np.var(sides, axis=1, ddof=1).mean(axis=0))
+    away = np.hypot(found["phantom_mean"] - found["real_mean"], found["phantom_sd"] - found["real_sd"])
+    return found.assign(distance=away / found["real_sd"], sampling=np.sqrt(1.5 / real["n"].loc[regions]))
 
 
 def example_slices(knobs, y_mm):

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from tle_utils.base.errors import TLEError
+from tle_utils.imaging import atlas
 from tle_utils.phantom.volumes import GROUPS, check_truth, model_regions, published_effects
 
 
@@ -80,9 +81,9 @@ def natural_variation(truth):
     Returns
     -------
     pandas.DataFrame
-        One row per region (index): ``cv`` (standard deviation over mean, both sides), ``left_right_correlation``, and
-        of a regression of the log volume of both sides ``age_percent_per_decade``, ``female_percent``,
-        ``head_exponent``.
+        One row per region (index): ``cv`` (standard deviation over mean, both sides), ``left_right_correlation``,
+        ``asymmetry_sd`` (standard deviation of (L − R) / (L + R)), and of a regression of the log volume of both sides
+        ``age_percent_per_decade``, ``female_percent``, ``head_exponent``.
     """
     check_truth(truth)
     controls = truth[truth["true_group"] == "control"]
@@ -96,6 +97,7 @@ def natural_variation(truth):
         rows[region] = {
             "cv": (both.std(axis=0, ddof=1) / both.mean(axis=0)).mean(),
             "left_right_correlation": np.corrcoef(both.T)[0, 1],
+            "asymmetry_sd": atlas.asymmetry_index(*both.T).std(ddof=1),
             "age_percent_per_decade": 100 * slopes[1],
             "female_percent": 100 * slopes[2],
             "head_exponent": slopes[3],

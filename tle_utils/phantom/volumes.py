@@ -21,24 +21,16 @@ from tle_utils.imaging import atlas
 
 GROUPS = ("control", "left", "right")
 
-# Natural variation of the logarithm of regional volumes, after head size, age and sex.
-SPREAD = {
-    "hippocampus": 0.107,
-    "amygdala": 0.095,
-    "thalamusproper": 0.065,
-    "pallidum": 0.09,
-    "accumbensarea": 0.12,
-    "entorhinal": 0.12,
-    "frontalpole": 0.12,
-    "temporalpole": 0.11,
-    "transversetemporal": 0.11,
-    "bankssts": 0.10,
-}
-SPREAD_ELSEWHERE = 0.08
+# Natural variation of the logarithm of regional volumes, after head size, age and sex: of the hippocampus from many
+# people (`evaluation.phantom_targets` has the sources), elsewhere from the few of `real_volumes`, each region's
+# coefficient of variation drawn towards the median one as if that rested on `PRIOR` people.
+SPREAD = {"hippocampus": 0.11}
+PRIOR, LEAST_SPREAD = 10, 0.06
 SIDES_CORRELATION = 0.785  # left with right, after head size, age and sex
 SIDES = np.array([[1, SIDES_CORRELATION], [SIDES_CORRELATION, 1]])
 SHARED, SHARED_LENGTH_MM = 0.2, 30.0  # correlation of far regions; how fast near ones lose theirs
 HEAD_EXPONENT = {"cortex": 0.8, "subcortex": 0.55}
+HEAD_SEX, HEAD_SD = 0.06, 0.075  # log head size: half the difference of the sexes, deviation within them
 AGE_PER_DECADE = {"cortex": -0.02, "subcortex": -0.013}
 FEMALE = 0.01
 FRONTO_PARIETAL = (
@@ -141,9 +133,13 @@ def model_regions():
     labels, table = atlas.regions()
     table = table.sort_values(["hemisphere", "label"], ignore_index=True)
     table["name"] = table["hemisphere"] + "_" + table["region"]
-    table["volume"] = real_volumes()["mean"].loc[table["region"]].to_numpy()
-    table["spread"] = table["region"].map(SPREAD).fillna(SPREAD_ELSEWHERE)
+    real = real_volumes().loc[table["region"]].reset_index()
+    table["volume"] = real["mean"]
     table["head"] = table["structure"].map(HEAD_EXPONENT)
+    variance, people = (real["sd"] / real["mean"]) ** 2, real["n"] - 1
+    variance = (people * variance + PRIOR * variance.median()) / (people + PRIOR)
+    variance -= table["head"] ** 2 * (HEAD_SEX**2 + HEAD_SD**2)
+    table["spread"] = table["region"].map(SPREAD).fillna(np.sqrt(variance.clip(lower=LEAST_SPREAD**2)))
     table["age"] = table["structure"].map(AGE_PER_DECADE)
     half = table["label"][: len(table) // 2]
     centres = np.array(ndimage.center_of_mass(labels > 0, labels, half))
@@ -202,7 +198,9 @@ def draw_person(rng, group, knobs):
     """
     female = bool(rng.random() < 0.55)
     age = round(float(np.clip(rng.normal(38, 12), 18, 70)), 1)
-    head_size = round(real_volumes()["mean"]["brain"] * float(np.exp(rng.normal(-0.06 if female else 0.06, 0.075))), 3)
+    head_size = round(
+        real_volumes()["mean"]["brain"] * float(np.exp(rng.normal(-HEAD_SEX if female else HEAD_SEX, HEAD_SD))), 3
+    )
     sclerotic = bool(rng.random() < knobs.sclerosis_fraction) and group != "control"
     table, near = model_regions()
     white = rng.standard_normal((2, len(near)))

@@ -13,7 +13,7 @@ import pytest
 from tle_utils.base.errors import TLEError
 from tle_utils.imaging import atlas
 from tle_utils.phantom import maps as phantom_maps
-from tle_utils.phantom.volumes import GROUPS, Knobs, model_regions
+from tle_utils.phantom.volumes import GROUPS, HEAD_EXPONENT, Knobs, model_regions, real_volumes
 
 COUNTS = {"n_control": 1, "n_left": 2, "n_right": 1}
 
@@ -60,6 +60,14 @@ def test_maps_hold_the_latent_volumes(truth):
     measured = np.log(truth[[f"volume_{name}" for name in names]].to_numpy())
     latent = truth[[f"latent_{name}" for name in names]].to_numpy()
     np.testing.assert_allclose(measured, latent, atol=0.01)
+
+
+def test_a_map_holds_as_much_grey_matter_as_a_real_person():
+    knobs, real = Knobs(seed=2), real_volumes()["mean"]
+    drawn = phantom_maps.draw("control", 0, knobs)
+    whole = phantom_maps.render(drawn, knobs).sum() / 1000
+    elsewhere = real["elsewhere"] * (drawn["row"]["head_size_ml"] / real["brain"]) ** HEAD_EXPONENT["cortex"]
+    assert whole == pytest.approx(np.exp(drawn["latent"]).sum() + elsewhere, rel=0.08)
 
 
 def test_sclerotic_patients_lose_volume_on_their_side(truth):
