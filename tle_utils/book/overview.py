@@ -10,6 +10,8 @@ import pandas as pd
 
 from tle_utils.base.statistics import wilson_interval
 from tle_utils.base.text import markdown_table
+from tle_utils.book.chain import FIRST
+from tle_utils.cohorts.manifest import load_manifest
 from tle_utils.evaluation import published
 from tle_utils.models.ideal_observer import IDEAL_OBSERVER
 
@@ -111,6 +113,43 @@ def front_table(results, reference):
     header += ["the paper", "chance", "upper bound", "reproduced?"]
     notes = [f"[^{verdict.replace(' ', '-')}]: {verdict.capitalize()}: {REASONS[verdict]}." for verdict in used]
     return "\n\n".join([markdown_table(header, rows), *notes])
+
+
+def design_table(card, reference):
+    """What makes this run and the reference results easier or harder than the paper's (Markdown), beside its design.
+
+    `card` is the run card, ``run.json``; `reference` the card of the reference results, None where there are none.
+    """
+
+    def column(card, chapters):
+        first, baseline = (chapters.get(name, {}).get("parameters", {}) for name in (FIRST, BASELINE))
+        entry, share, scale = load_manifest().cohorts.get(card["cohort"]), "not known", "real patients"
+        if entry is not None and entry.kind == "phantom":
+            share, scale = (
+                default if (given := first.get(name)) is None else given
+                for name, default in (
+                    ("sclerosis_fraction", entry.sclerosis_fraction),
+                    ("effect_scale", entry.effect_scale),
+                )
+            )
+        values = (card.get("participants"), baseline.get("n_splits"), baseline.get("max_epochs"), share, scale)
+        return ["–" if value is None else value for value in values]
+
+    columns = {
+        "": [
+            "participants",
+            "folds",
+            "epochs at most",
+            "patients with sclerosis (share)",
+            "effects, times the published",
+        ]
+    }
+    columns["this run"] = column(card, card["notebooks"])
+    if reference:
+        columns["the paper's design"] = column(reference, reference["chapters"])
+    table = published.published_table("figure_8")
+    columns["the paper"] = [int(table.to_numpy().sum()), len(table), "not stated", "not stated", "real patients"]
+    return markdown_table(columns, zip(*columns.values(), strict=True))
 
 
 def participants_table():

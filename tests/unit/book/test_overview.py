@@ -73,3 +73,16 @@ def test_a_wider_interval_needs_fewer_participants():
     for n, width in zip(map(int, counts), (0.10, 0.05, 0.03), strict=True):
         (low, high), (wider_low, wider_high) = wilson_interval(0.9 * n, n), wilson_interval(0.9 * (n - 1), n - 1)
         assert (high - low) / 2 <= width < (wider_high - wider_low) / 2
+
+
+@pytest.mark.parametrize(("given", "share"), [(0.75, "0.75"), (None, "0.45")])
+def test_helps_and_handicaps_of_a_run_stand_beside_the_papers_design(given, share):
+    first = {"parameters": {"sclerosis_fraction": given, "effect_scale": 1.0}}
+    chapters = {"01_preprocessing": first, overview.BASELINE: {"parameters": {"n_splits": 3, "max_epochs": 14}}}
+    card = {"cohort": "phantom", "participants": 96, "notebooks": chapters}
+    rows = [line.strip("|").split("|") for line in overview.design_table(card, None).splitlines()[2:]]
+    values = {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in rows}
+    assert values["participants"] == ["96", "500"] and values["folds"] == ["3", "10"]
+    assert values["patients with sclerosis (share)"] == [share, "not stated"]
+    real = overview.design_table(card | {"cohort": "unam"}, card | {"chapters": chapters})
+    assert real.splitlines()[0].count("|") == 5 and "| not known |" in real and "| real patients |" in real
