@@ -69,22 +69,23 @@ def regions_beside(regions):
     """
     table = regions.sort_values("real_mean")
     figure = go.Figure()
-    for kind, name, colour in (("real", "real people", GREY), ("phantom", "phantom controls", COLOURS["control"])):
+    looks = {"real": ("real people", INTERVAL, 7), "phantom": ("phantom controls", COLOURS["control"], 1.5)}
+    for kind, (name, colour, thickness) in looks.items():
         figure.add_scatter(
             x=table[f"{kind}_mean"],
             y=table.index,
             mode="markers",
             name=f"{name}, mean ± SD",
             marker={"color": colour, "size": 7},
-            error_x={"type": "data", "array": table[f"{kind}_sd"], "thickness": 1.5, "width": 0},
+            error_x={"type": "data", "array": table[f"{kind}_sd"], "thickness": thickness, "width": 0},
             customdata=table[[f"{kind}_sd", "distance"]],
             hovertemplate=f"%{{y}}, {name}: %{{x:.2f}} ± %{{customdata[0]:.2f}} ml; "
             "distance %{customdata[1]:.2f} SD<extra></extra>",
         )
-    figure.update_traces(selector=1, marker_symbol="diamond")
-    figure.update_xaxes(type="log", title_text="Grey matter of one side (ml)", dtick="D1")
+    ticks = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20]
+    figure.update_xaxes(type="log", title_text="Grey matter of one side (ml)", tickvals=ticks, ticktext=ticks)
     figure.update_yaxes(automargin=True, tickfont_size=11, dtick=1, range=[-0.7, len(table) - 0.3])
-    return figure.update_layout(height=150 + 17 * len(table), scattermode="group", legend={"y": 1.05})
+    return figure.update_layout(height=150 + 17 * len(table), legend={"y": 1.05})
 
 
 def cohort_points(measured, names, marks):
@@ -216,7 +217,7 @@ def sclerosis_axis(curves, points, paper, tasks):
                 **place,
             )
     figure.update_xaxes(range=[-0.03, 1.06], tickformat=".0%")
-    figure.update_xaxes(title_text="Share of patients with hippocampal sclerosis", row=len(tasks))
+    figure.update_xaxes(title_text="Share with hippocampal sclerosis", row=len(tasks))
     figure.update_yaxes(title_text="Accuracy", range=[0.3, 1.1], dtick=0.2, tick0=0)
     meta = {"alt": f"Accuracy over the share of patients with sclerosis: {'; '.join(tasks.values())}"}
     return figure.update_layout(height=170 + 290 * len(tasks), margin_t=150, legend_y=1.05, meta=meta)
