@@ -31,10 +31,10 @@ METRICS = {
 ENDS = ["accuracy_low", "accuracy_high"]
 LEAST = 2  # participants per class in a thinned training part
 TASKS = {
-    "side": "left or right, among patients",
-    "class": "control, left or right",
-    "left": "control or left",
-    "patient": "control or patient",
+    "side": "Left or right, among patients",
+    "class": "Control, left or right",
+    "left": "Control or left",
+    "patient": "Control or patient",
 }
 ASKED = {"side": CLASSES[1:], "class": CLASSES, "left": CLASSES[:2], "patient": CLASSES}
 
@@ -296,10 +296,10 @@ def needed_sentence(found):
     """Which share an accuracy takes by which method, the least first, and that the others never reach it."""
     rows = found.set_index("model").sort_values("needed", kind="stable")
     able, rest = rows[np.isfinite(rows["needed"])], rows[np.isinf(rows["needed"])]
-    takes = "takes a share of " + ", ".join(f"{needed_text(row)} by {model}" for model, row in able.iterrows())
+    takes = "takes a share of " + ", ".join(f"{needed_text(row)} by the {model}" for model, row in able.iterrows())
     if rest.empty:
         return takes
-    best = f"({rest['best'].max():.2f} at best, by {rest['best'].idxmax()})"
+    best = f"({rest['best'].max():.2f} at best, by the {rest['best'].idxmax()})"
     if able.empty:
         return f"is reached by no method at any share {best}"
     return f"{takes}; no other method reaches it {best}"

@@ -102,7 +102,6 @@ def autohs(participants, folds):
     if "control" not in classes:
         raise TLEError(f"{AUTOHS}: there are no controls, and it may name no side: leave this comparator out")
     said = np.where(np.isin(said, classes), said, "control")
-
     correct, silent = said == groups, said == "control"
 
     def predict(train, rows, number):

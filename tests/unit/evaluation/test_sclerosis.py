@@ -117,12 +117,12 @@ def test_what_is_not_reached_is_said():
     assert texts["never"] == "not reached at any share (0.71 at best)"
     assert texts["two of three"] == "0.98 (0.96–not reached)"
     sentence = curves.needed_sentence(needed.reset_index())
-    assert sentence.startswith(f"takes a share of {texts[IDEAL_OBSERVER]} by ideal observer")
+    assert sentence.startswith(f"takes a share of {texts[IDEAL_OBSERVER]} by the ideal observer")
     assert sentence.endswith(
-        ", 0.98 (0.96–not reached) by two of three; no other method reaches it (0.71 at best, by never)"
+        ", 0.98 (0.96–not reached) by the two of three; no other method reaches it (0.71 at best, by the never)"
     )
     never = needed.loc[["never"]].reset_index()
-    assert curves.needed_sentence(never) == "is reached by no method at any share (0.71 at best, by never)"
+    assert curves.needed_sentence(never) == "is reached by no method at any share (0.71 at best, by the never)"
 
 
 TOY = [(0.0, "never", 0.5), (1.0, "never", 0.7), (0.0, "two of three", 0.5), (1.0, "two of three", 0.896)]
