@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 
 from tle_utils.imaging import atlas, slices
-from tle_utils.models import multitask
+from tle_utils.models import hemispheres, multitask
 from tle_utils.models.predictions import CLASSES
+from tle_utils.models.settings import HemisphereOptions
 from tle_utils.patient import model_card
 from tle_utils.patient.norms import Norms
 from tle_utils.patient.out_of_distribution import TrainingMaps
@@ -89,6 +90,18 @@ def quick(**options):
     return multitask.MultitaskOptions(
         **({"max_epochs": 12, "dropout": 0.0, "learning_rate": 5e-3, "l2": 0.0} | options)
     )
+
+
+def hemisphere_fold(members=2):
+    """What `train_hemispheres` would leave if it had learned one thing: the smaller hippocampus is the diseased one."""
+    options, share = HemisphereOptions(members=members, subtypes=1, filters=0), hemispheres.anatomy()[1]
+    table, n = atlas.regions()[1], share.shape[-1]
+    odd = np.zeros((n, members), np.float32)
+    odd[table.loc[table["hemisphere"] == "left", "region"].tolist().index("hippocampus")] = -np.arange(1, members + 1)
+    stored = {"options": np.asarray(options.model_dump_json()), "mean": np.ones(share.shape[:2], np.float32)}
+    stored |= {"deviation": stored["mean"] / 10, "apart": np.eye(n, dtype=np.float32) * 20}
+    stored |= {"together": stored["apart"], "w_000": odd}
+    return stored | {"w_001": np.zeros((n, members), np.float32), "w_002": np.zeros(members, np.float32)}
 
 
 def norm_cohort(n=200, seed=0):

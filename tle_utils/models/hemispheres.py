@@ -54,6 +54,23 @@ def anatomy():
     return used, share[used]
 
 
+def on_grid(values):
+    """Values of a participant's voxels, shape (2, blocks, 8), on the template grid: float32, 0 where the input is not.
+
+    Both hemispheres lie where they are in the world: the second one is mirrored back.
+    """
+    volume, edge = np.zeros(atlas.SHAPE, np.float32), VOXEL_MM * SIDE
+    x, y, z = (length // edge for length in (atlas.SHAPE[0] // 2, *atlas.SHAPE[1:]))
+    for half, side in zip((volume, volume[::-1]), values, strict=True):
+        blocks = np.zeros((x * y * z, SIDE**3), np.float32)
+        blocks[anatomy()[0]] = side
+        voxels = blocks.reshape(x, y, z, SIDE, SIDE, SIDE).transpose(0, 3, 1, 4, 2, 5)
+        middle = len(volume) // 2
+        place = half[middle - x * edge : middle, : y * edge, : z * edge]
+        place[:] = np.kron(voxels.reshape(x * SIDE, y * SIDE, z * SIDE), np.ones((VOXEL_MM,) * 3, np.float32))
+    return volume
+
+
 def _hemispheres(path):
     values = np.asarray(images.template_map(path).dataobj, np.float32)
     both = np.stack([_blocks(side[: len(values) // 2])[anatomy()[0]] for side in (values, values[::-1])])
@@ -114,15 +131,18 @@ class Hemispheres(keras.Model):
         how = {"units": settings.members * settings.subtypes}
         how["kernel_regularizer"] = keras.regularizers.L2(settings.l2 / settings.members)
         start, other = (keras.initializers.RandomNormal(0, 0.2, seed and seed + k) for k in (0, 1))
-        self.filters = layers.Dense(settings.filters, "tanh", kernel_initializer=start)
-        self.found = layers.Dense(1, use_bias=False, kernel_initializer="zeros")
+        self.trunk = None
+        if settings.filters:
+            filters = layers.Dense(settings.filters, "tanh", kernel_initializer=start)
+            self.trunk = keras.Sequential([filters, layers.Dense(1, use_bias=False, kernel_initializer="zeros")])
         self.odd = layers.Dense(use_bias=False, kernel_initializer=other, **how)
         self.even = layers.Dense(kernel_initializer="zeros", **how)
 
     def call(self, z):
         """Logits of both heads (dict of tensors, shape (n, members)); positive is patient, and left."""
         regions = keras.ops.reshape(z, (-1, 2, len(self.pool))) @ self.pool
-        regions += keras.ops.squeeze(self.found(self.filters(z)), -1) @ self.pool_blocks
+        if self.trunk:
+            regions += keras.ops.squeeze(self.trunk(z), -1) @ self.pool_blocks
         odd = self.odd((regions[:, 0] - regions[:, 1]) @ self.apart)
         even = self.even((regions[:, 0] + regions[:, 1]) @ self.together)
         kinds = (keras.ops.reshape(even + sign * odd, self.shape_of_kinds) for sign in (1, -1))

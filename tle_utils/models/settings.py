@@ -136,7 +136,7 @@ class HemisphereOptions(BaseModel):
     max_epochs, batch_size, learning_rate, patience
         As in `Settings`.
     filters : int
-        What the trunk looks for in a block.
+        What the trunk looks for in a block; 0: there is no trunk.
     subtypes : int
         Kinds of patients on each side.
     members : int
@@ -151,7 +151,7 @@ class HemisphereOptions(BaseModel):
     batch_size: PositiveInt = 32
     learning_rate: PositiveFloat = 0.02
     patience: PositiveInt = 10
-    filters: PositiveInt = 4
+    filters: NonNegativeInt = 4
     subtypes: PositiveInt = 2
     members: PositiveInt = 3
     l2: NonNegativeFloat = 0.04

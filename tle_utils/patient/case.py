@@ -16,7 +16,7 @@ from tle_utils.base import fingerprints
 from tle_utils.base.errors import TLEError
 from tle_utils.imaging import atlas, images, names, preprocessing, regions
 from tle_utils.imaging.slices import PUBLISHED_Y_MM
-from tle_utils.models import multitask
+from tle_utils.models import hemispheres, multitask
 from tle_utils.patient import out_of_distribution
 from tle_utils.patient.model_card import map_options
 from tle_utils.phantom import maps as phantom_maps
@@ -234,7 +234,8 @@ def _unlike(path, modulated, card):
 def _with_inputs(case, card):
     try:
         volumes = regions.read_regional_volumes([case.map])
-        x = multitask.load_inputs([case.map], card.y_mm) if card.y_mm else None
+        x = multitask.load_inputs([case.map], card.y_mm) if "multitask" in card.components else None
+        x = hemispheres.load_hemispheres([case.map]) if "hemispheres" in card.components else x
     except TLEError as error:
         return case._replace(reasons=[str(error).replace(str(case.map), case.given.name)])
     return case._replace(x=x, volumes=volumes)

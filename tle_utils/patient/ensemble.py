@@ -13,7 +13,7 @@ import numpy as np
 from tle_utils.base import files
 from tle_utils.base.errors import TLEError
 from tle_utils.evaluation import calibration, conformal
-from tle_utils.models import crossval, multitask, regional
+from tle_utils.models import crossval, hemispheres, multitask, regional
 from tle_utils.models.predictions import CLASSES, geometric_mean, select_rows
 from tle_utils.patient.model_card import COMPONENTS, ModelCard
 
@@ -21,8 +21,8 @@ from tle_utils.patient.model_card import COMPONENTS, ModelCard
 class FoldModel(NamedTuple):
     """What was trained in one fold.
 
-    `components` hold, by name, arrays from `multitask.train_multitask` or `regional.train_regions`; `temperatures` the
-    temperature of each component and, as ``joint``, that of the combined probabilities.
+    `components` hold, by name, arrays from `train_multitask`, `train_hemispheres` or `train_regions`; `temperatures`
+    the temperature of each component and, as ``joint``, that of the combined probabilities.
     """
 
     components: dict
@@ -65,10 +65,10 @@ def trained_folds(folds, groups, tables, *, net_folder=None, volumes=None):
     folds : sequence of crossval.Fold
         The folds of the tables.
     tables : dict of str to pandas.DataFrame
-        ``multitask`` and/or ``regional``: predictions of that component on `folds` as trained, not recalibrated, with
-        validation rows.
+        Of `model_card.COMPONENTS`, one network at most: predictions of that component on `folds` as trained, not
+        recalibrated, with validation rows.
     net_folder : path-like, optional
-        Where `crossval.cross_validate` kept the folds of the networks; needed for ``multitask``.
+        Where `crossval.cross_validate` kept the folds of the network; needed where there is one.
     volumes : pandas.DataFrame, optional
         Needed for ``regional``.
 
@@ -83,13 +83,14 @@ def trained_folds(folds, groups, tables, *, net_folder=None, volumes=None):
     groups, found = np.asarray(groups, object), []
     for fold in folds:
         stored = {}
-        if "multitask" in tables:
+        for name in tables:
+            if name == "regional":
+                stored[name] = regional.train_regions(volumes, groups, fold.train)
+                continue
             path = crossval.fold_path(net_folder, fold)
-            stored["multitask"] = files.read_arrays(path)
-            if stored["multitask"] is None:
+            stored[name] = files.read_arrays(path)
+            if stored[name] is None:
                 raise TLEError(f"{path.name}: no trained fold here: train the networks again")
-        if "regional" in tables:
-            stored["regional"] = regional.train_regions(volumes, groups, fold.train)
         found.append(FoldModel(stored, _temperatures(tables, fold)))
     return found
 
@@ -104,12 +105,14 @@ def combined(p, temperatures):
 
 
 def ask_model(model, x, volumes):
-    """Ask a model about participants (`Answer`); `x` or `volumes` is None where no component reads it."""
+    """Ask a model about participants (`Answer`); `x` is what its network reads, None where it has none."""
     folds, members = [], []
     for fold in model.folds:
         single = {}
         if "multitask" in fold.components:
             single["multitask"] = multitask.predict_multitask(fold.components["multitask"], x)
+        if "hemispheres" in fold.components:
+            single["hemispheres"] = hemispheres.predict_hemispheres(fold.components["hemispheres"], x)
         if "regional" in fold.components:
             single["regional"] = regional.predict_regions(fold.components["regional"], volumes)[None]
         mean = {name: geometric_mean(values) for name, values in single.items()}

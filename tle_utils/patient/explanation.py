@@ -44,6 +44,9 @@ def explanation_picture(model, case):
     if "multitask" in model.card.components:
         maps = ensembles.ensemble_maps([fold.components["multitask"] for fold in model.folds], case.x)
         title = f"SmoothGrad, sum over {len(model.card.y_mm)} slices"
+    elif "hemispheres" in model.card.components:
+        maps = ensembles.hemisphere_maps([fold.components["hemispheres"] for fold in model.folds], case.x)[0]
+        maps, title = {head: slices.slices_of(part, [Y_MM])[..., 0] for head, part in maps.items()}, "SmoothGrad"
     else:
         maps, title = regional_maps(model, case.volumes), "Share of each region"
     background = slices.load_slices([case.map], [Y_MM])[0, ..., 0]

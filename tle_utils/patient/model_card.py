@@ -17,8 +17,12 @@ from tle_utils.patient import norms, out_of_distribution
 from tle_utils.patient.norms import Norms
 from tle_utils.patient.out_of_distribution import MEASURES, TrainingMaps
 
-COMPONENTS = ("multitask", "regional")
-COMPONENT_NAMES = {"multitask": "multi-task network", "regional": "linear model of all regions"}
+COMPONENT_NAMES = {
+    "multitask": "multi-task network",
+    "hemispheres": "network of both hemispheres",
+    "regional": "linear model of all regions",
+}
+COMPONENTS = tuple(COMPONENT_NAMES)
 NOTICE = (
     "For research only. This is not a medical device, it has not been validated for diagnosis, "
     "and no decision about a patient may rest on it."
@@ -84,7 +88,7 @@ class ModelCard(_Strict):
     components : tuple of str
         Of `COMPONENTS`.
     y_mm : tuple of int
-        MNI y coordinates in mm of the slices that the networks read.
+        MNI y coordinates in mm of the slices that the multi-task network reads.
     space : str
         Template, as `atlas.SPACE`.
     preprocessing : Preprocessing
@@ -117,7 +121,7 @@ class ModelCard(_Strict):
     name: str
     task: str
     classes: tuple[str, ...] = CLASSES
-    components: tuple[Literal["multitask", "regional"], ...]
+    components: tuple[Literal["multitask", "hemispheres", "regional"], ...]
     y_mm: tuple[int, ...]
     space: str
     preprocessing: Preprocessing
@@ -179,9 +183,9 @@ def describe_model(participants, volumes, predictions, *, folder, components, y_
     folder : path-like
         Results of notebook 01, ``participants.tsv`` among them.
     components : sequence of str
-        ``multitask`` and/or ``regional``.
+        Of `COMPONENTS`.
     y_mm : sequence of int
-        MNI y coordinates in mm of the slices of the networks; empty without networks.
+        MNI y coordinates in mm of the slices of the multi-task network; empty without it.
     profile, cohort, seed
         Of the run.
     """

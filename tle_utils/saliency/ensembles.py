@@ -1,11 +1,11 @@
-"""SmoothGrad of an ensemble of multi-task networks for one participant."""
+"""SmoothGrad of ensembles: of multi-task networks for one participant, and of the networks of both hemispheres."""
 
 import numpy as np
 from scipy import ndimage
 
 from tle_utils.imaging import slices
-from tle_utils.models import multitask
-from tle_utils.models.networks import keras
+from tle_utils.models import hemispheres, multitask
+from tle_utils.models.networks import keras, tf
 from tle_utils.models.settings import HEADS
 from tle_utils.saliency import attribution
 
@@ -47,3 +47,40 @@ def ensemble_maps(folds, x):
         total = total + share * attribution.smoothgrad(explainer, own, weights)
     blurred = [ndimage.gaussian_filter(slices.unpooled(part), slices.SQUARE_MM) for part in total]  # a square is noise
     return dict(zip(HEADS, blurred, strict=True))
+
+
+def hemisphere_maps(folds, x):
+    """SmoothGrad of the networks of both hemispheres, averaged over `folds`.
+
+    The reference is the mean of both sides of the training controls. The maps of a participant whom a fold did not
+    learn from come from that fold alone: ``[read_arrays(crossval.fold_path(folder, fold))]`` with ``x[fold.test]``.
+
+    Parameters
+    ----------
+    folds : sequence of dict
+        Arrays of trained folds (`hemispheres.train_hemispheres`).
+    x : numpy.ndarray
+        From `hemispheres.load_hemispheres`, shape (n, 2, blocks, 8).
+
+    Returns
+    -------
+    list of dict of str to numpy.ndarray
+        For each participant: head (``patient``: rather than control; ``left``: rather than right) to signed map on the
+        template grid, smoothed as far as a block reaches; `slices.slices_of` cuts it.
+    """
+    total = {head: np.zeros_like(x) for head in HEADS}
+    for stored in folds:
+        network, z = hemispheres.load_network(stored), hemispheres.hemisphere_inputs(x, stored)
+        spread, rng = attribution.SMOOTH_NOISE * np.ptp(z, axis=(1, 2, 3), keepdims=True), np.random.default_rng(0)
+        for _ in range(attribution.SMOOTH_SAMPLES):
+            noisy = tf.constant(z + spread * rng.standard_normal(z.shape[1:], np.float32))
+            with tf.GradientTape(persistent=True) as tape:
+                tape.watch(noisy)
+                heads = network(noisy)
+            for head in HEADS:
+                total[head] += tape.gradient(heads[head], noisy).numpy() * z / heads[head].shape[1] / len(folds)
+    edge = hemispheres.VOXEL_MM * hemispheres.SIDE / 2
+    return [
+        {head: ndimage.gaussian_filter(hemispheres.on_grid(part[number]), edge) for head, part in total.items()}
+        for number in range(len(x))
+    ]

@@ -108,6 +108,15 @@ def test_sums_over_voxels_are_the_volumes_of_the_atlas(tmp_path):
     np.testing.assert_allclose(sums / sums.sum(), known / known.sum(), rtol=0.12)
 
 
+def test_voxels_lie_where_they_are_in_the_world():
+    x = np.zeros((2, hemispheres.anatomy()[0].sum(), 8), np.float32)
+    x[0, _hippocampus()] = 1
+    volume = hemispheres.on_grid(x)
+    here = atlas.region_mask("hippocampus", "left", dilate_mm=6)
+    assert volume.sum() == x.sum() * 27 and not volume[~here].any()
+    np.testing.assert_array_equal(hemispheres.on_grid(x[::-1]), volume[::-1])
+
+
 def test_bad_input_is_named(cohort, tmp_path):
     fold = crossval.make_folds(PEOPLE, 3, seed=0)[0]
     with pytest.raises(TLEError, match="no participant of class 'right'"):

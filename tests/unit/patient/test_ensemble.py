@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from makers import volume_cohort
+from makers import hemisphere_fold, volume_cohort
 
 from tle_utils.base.errors import TLEError
 from tle_utils.evaluation import calibration, conformal
-from tle_utils.imaging import slices
-from tle_utils.models import crossval, multitask, regional
+from tle_utils.imaging import atlas, slices
+from tle_utils.models import crossval, hemispheres, multitask, regional
 from tle_utils.models.predictions import CLASSES
 from tle_utils.patient import ensemble
 
@@ -72,3 +72,16 @@ def test_unknown_component_and_lost_fold_are_named(chapter, tmp_path):
         ensemble.trained_folds(folds, groups, {"svm": tables["regional"]}, volumes=volumes)
     with pytest.raises(TLEError, match="no trained fold here"):
         ensemble.trained_folds(folds, groups, tables, net_folder=tmp_path, volumes=volumes)
+
+
+def test_the_hemisphere_network_answers_from_its_files(chapter, tmp_path):
+    _, _, groups, people, folds, _, tables = chapter
+    for fold in folds:
+        np.savez(crossval.fold_path(tmp_path, fold), **hemisphere_fold())
+    kept = ensemble.trained_folds(folds, groups, {"hemispheres": tables["regional"]}, net_folder=tmp_path)
+    x = np.ones((1, 2, *hemispheres.anatomy()[1].shape[:2]), np.float32)
+    table = atlas.regions()[1]
+    place = table.loc[table["hemisphere"] == "left", "region"].tolist().index("hippocampus")
+    x[0, 0] -= 0.3 * hemispheres.anatomy()[1][:, :, place]
+    answer = ensemble.ask_model(ensemble.Ensemble(None, kept), x, None)
+    assert answer.members.shape == (4, 1, 3) and answer.p[0, 1] > answer.p[0, 2]

@@ -3,11 +3,11 @@
 import nibabel as nib
 import numpy as np
 import pytest
-from makers import card
+from makers import card, hemisphere_fold
 
 from tle_utils.imaging import atlas, images, slices
 from tle_utils.imaging import regions as imaging_regions
-from tle_utils.models import regional
+from tle_utils.models import hemispheres, regional
 from tle_utils.patient import ensemble, explanation
 from tle_utils.patient.case import Case, Given
 
@@ -52,4 +52,12 @@ def test_picture_marks_both_sides(regions):
     figure = explanation.explanation_picture(model, case)
     words = {text.get_text() for axis in figure.axes for text in axis.texts}
     assert {"L", "R"} <= words and nib.load(case.map).shape == atlas.SHAPE
+    assert {axis.get_title() for axis in figure.axes} >= set(explanation.QUESTIONS.values())
+
+
+def test_the_hemisphere_network_is_explained_in_the_same_picture(regions):
+    _, case = regions
+    kept = [ensemble.FoldModel({"hemispheres": hemisphere_fold()}, {"hemispheres": 1.0, "joint": 1.0})]
+    model = ensemble.Ensemble(card(components=("hemispheres",)), kept)
+    figure = explanation.explanation_picture(model, case._replace(x=hemispheres.load_hemispheres([case.map])))
     assert {axis.get_title() for axis in figure.axes} >= set(explanation.QUESTIONS.values())

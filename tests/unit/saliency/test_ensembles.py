@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from makers import lesion_cohort, quick
+from makers import hemisphere_fold, lesion_cohort, quick
 
-from tle_utils.models import crossval, multitask
+from tle_utils.imaging import atlas
+from tle_utils.models import crossval, hemispheres, multitask
 from tle_utils.saliency import ensembles
 
 
@@ -33,3 +34,15 @@ def test_one_network_explains_like_the_ensemble_of_its_copies(trained):
     folds, x, _ = trained
     found = [ensembles.ensemble_maps(part, x[:1])["left"] for part in (folds[:1], folds[:1] * 2)]
     np.testing.assert_allclose(*found, atol=1e-6 * np.abs(found[0]).max())
+
+
+def test_a_small_hippocampus_speaks_for_its_side_in_both_hemispheres():
+    x = np.ones((2, 2, *hemispheres.anatomy()[1].shape[:2]), np.float32)
+    table = atlas.regions()[1]
+    place = table.loc[table["hemisphere"] == "left", "region"].tolist().index("hippocampus")
+    x[[0, 1], [0, 1]] -= 0.3 * hemispheres.anatomy()[1][:, :, place]
+    left, right = (maps["left"] for maps in ensembles.hemisphere_maps([hemisphere_fold()], x))
+    here, there = (atlas.region_mask("hippocampus", side) for side in ("left", "right"))
+    assert left[here].mean() > 0 and left[here].sum() > 0.5 * np.abs(left).sum() / 2
+    assert right[there].mean() < 0 and np.abs(left[there]).mean() < 0.05 * left[here].mean()
+    np.testing.assert_allclose(right, -left[::-1], atol=0.05 * left.max())
