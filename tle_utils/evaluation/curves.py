@@ -253,7 +253,7 @@ def mean_curves(curves):
 
 
 def crossing(shares, accuracy, target):
-    """Least share at which the accuracy reaches a target: infinity where it never does, 0 where it always does.
+    """Least share at which the accuracy reaches a target: infinity where it never does.
 
     `shares` rise; between them the accuracy is a straight line, after isotonic regression, because it cannot fall with
     the share of sclerosis but for chance.
@@ -262,7 +262,7 @@ def crossing(shares, accuracy, target):
     if rising[-1] < target:
         return np.inf
     at = int(np.argmax(rising >= target))
-    return float(np.interp(target, rising[at - 1 : at + 1], shares[at - 1 : at + 1])) if at else 0.0
+    return float(np.interp(target, rising[at - 1 : at + 1], shares[at - 1 : at + 1])) if at else float(shares[0])
 
 
 def needed_shares(curves, task, target):
@@ -313,7 +313,7 @@ def published_points():
     pandas.DataFrame
         ``name``, ``task``, ``share`` of patients with sclerosis (NaN where the source does not report it),
         ``accuracy`` with ``accuracy_low``, ``accuracy_high`` (Wilson 95 %) and ``n``, the participants whom it counts
-        (both missing where the source does not say).
+        (0, and no interval, where the source does not say).
     """
     follow_up, ideas = published.published_figures("follow_up"), published.published_figures("ideas")
     later, real, n = "Kaestner, Rao 2023 ({})", "IDEAS (hippocampal volumes)", follow_up["n"]
