@@ -34,7 +34,7 @@ def who_is_analysed(table):
     lost = table[baselines.VOLUMES].isna().any(axis=1).map({True: "no hippocampal volumes", False: "analysed"})
     fate = table["reason"].where(table["reason"].fillna("").ne(""), lost)
     names = table["group"].replace("exclude", "none of the classes")
-    return pd.crosstab(names.rename("class"), fate.rename(None))
+    return pd.crosstab(names.rename("class"), fate).rename_axis(columns=None)
 
 
 def with_volumes(table, groups):
