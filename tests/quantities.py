@@ -20,7 +20,7 @@ SIDE = "lateralization_accuracy"
 ALIKE = 2e-6  # tables have six decimals
 VALUE = re.compile(r"(\d\.\d\d) \(95 % CI (\d\.\d\d)–(\d\.\d\d), n = \d+")
 POINTS = re.compile(r"([+-]\d+\.\d) points[^(;]*\(95 % CI ([+-]\d+\.\d) to ([+-]\d+\.\d)")
-ELSEWHERE = ("real-", "checked-", "deep-depth", "leakage-", "multitask-hemispheres")  # texts on other people or fewer folds
+ELSEWHERE = ("real-", "checked-", "deep-depth", "leakage-", "multitask-hemispheres")  # on others or fewer folds
 
 
 def _results(table, found, file):
