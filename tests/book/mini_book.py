@@ -69,14 +69,15 @@ CHAPTERS = {
     "01_preprocessing": [TABLE],
     "02_replication": [STREAMS, FIGURE, "fig", "import pandas as pd", NESTED],
     "03_lateralization_baseline": [FIGURE, BOXES, HEATMAP, PANELS, SLIDER],
-    "04_deep_model": [
-        FIGURE,
-        "from tle_utils.book.sphinx_outputs import glue_figure\nglue_figure('headline-figure', fig, display=False)",
-    ],
-    "05_saliency_maps": [BRAIN, STATIC, VIEW],
+    "04_deep_model": [FIGURE],
+    "05_saliency_maps": [BRAIN, STATIC, "glue('saliency-brains', figure, display=False)", VIEW],
     "06_multitask_model": [FIGURE, BOXES],
     "07_model_comparison": [TABLE],
     "08_new_patient": [STREAMS],
+    "10_sclerosis": [
+        FIGURE,
+        "from tle_utils.book.sphinx_outputs import glue_figure\nglue_figure('sclerosis-figure', fig, display=False)",
+    ],
     "90_new_chapter": ["print('no other file names this chapter')"],
 }
 CELLS = "<td>04_deep_model</td><td>ran</td><td>12.3</td><td>2026-01-01 00:00:00</td>"
