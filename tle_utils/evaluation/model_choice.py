@@ -135,12 +135,8 @@ def choose_model(predictions, never=()):
 def choose_within_folds(predictions, never=()):
     """The model that each fold's own validation patients choose, by the least cross-entropy of the side.
 
-    No label of a fold's test part has a say in its choice. At the same loss the first model of the table is taken.
-
-    Parameters
-    ----------
-    never : sequence of str
-        As in `choose_model`.
+    No label of a fold's test part has a say in its choice. At the same loss the first model of the table is taken; for
+    `never` see `choose_model`.
 
     Returns
     -------
@@ -163,17 +159,9 @@ def choose_within_folds(predictions, never=()):
 
 
 def take(predictions, choices, label=CHOSEN):
-    """Predictions of a procedure: in every fold those of the model that was chosen there.
+    """Predictions of a procedure named `label`: in every fold those of the model chosen by `choose_within_folds`.
 
-    Validation rows come along; they have chosen the model, and flatter it a little.
-
-    Parameters
-    ----------
-    predictions : pandas.DataFrame
-        Of the models that `choices` names, before or after `recalibrated`.
-    choices : pandas.DataFrame
-        From `choose_within_folds`.
-    label : str
-        Name of the procedure in the table.
+    `predictions` may be those before or after `recalibrated`. Validation rows come along, flattered a little since they
+    have chosen the model.
     """
     return predictions.merge(choices[["repeat", "fold", "model"]]).assign(model=label)

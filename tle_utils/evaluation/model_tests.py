@@ -204,10 +204,9 @@ def _refuse_unmatched(a, b):
 
 
 def _accuracies(models, metric):
-    """Pooled shares of correct answers of several models, from their test rows, and in each bootstrap sample.
+    """Number of participants, and pooled shares of correct answers: shape (1 + samples, models), first as they are.
 
-    Samples draw participants, the same ones for all models. Returns the number of participants, and an array of shape
-    (1 + samples, models) whose first row is the shares as they are.
+    A bootstrap sample draws participants, the same ones for all models, which are given by their test rows.
     """
     shares = []
     for rows in models:
@@ -264,8 +263,7 @@ def compare_models(table_a, table_b, metric="accuracy"):
     Raises
     ------
     TLEError
-        When the metric is not one of the task, nobody counts, or the models were tested on other participants or in
-        other folds.
+        When the metric is not one of the task, nobody counts, or the models were tested on others or in other folds.
     """
     return _compared(_tested(table_a, metric), _tested(table_b, metric), metric)
 
@@ -282,18 +280,7 @@ def _mcnemar_over_repeats(a, b, metric):
 
 
 def pairwise(predictions, metric="lateralization_accuracy"):
-    """All pairs of models by `compare_models`, with Holm's adjustment over the pairs.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per pair: the fields of `compare_models`, and ``p_holm``.
-
-    Raises
-    ------
-    TLEError
-        When two models were tested on other participants or in other folds.
-    """
+    """All pairs of models by `compare_models` (pandas.DataFrame), with ``p_holm``, Holm's adjustment over the pairs."""
     tested = [_tested(table, metric) for _, table in predictions.groupby("model", sort=False)]
     table = pd.DataFrame([_compared(a, b, metric) for a, b in itertools.combinations(tested, 2)])
     return table.assign(p_holm=holm(table["p_corrected"]))
