@@ -22,7 +22,8 @@ HEADER = """\
 # Grey matter of {n} adults without epilepsy, as this book's own preprocessing measures it: sums of modulated maps over
 # the regions of the atlas in ml. A region's two sides are pooled: mean and sd over people are those of one side.
 # elsewhere: grey matter in no region; grey_matter: all of it; brain: brain mask; age: years.
-# Scans: {scans}. Written by python -m benchmarks.real_volumes; no row is of a single person.
+# Scans: {scans}.
+# Written by python -m benchmarks.real_volumes; no row is of a single person.
 """
 
 
@@ -51,10 +52,10 @@ def summary(table):
 
 def main():
     """Measure, write the table and return the exit status."""
-    root, manifest = project_root(), load_manifest()
-    cohorts = [manifest.cohort(name) for name in COHORTS]
     try:
-        tables = [measured(cohort, root / "runs" / "real_volumes" / cohort.name, 2) for cohort in cohorts]
+        cohorts = [load_manifest().cohort(name) for name in COHORTS]
+        folder = project_root() / "runs" / "real_volumes"
+        tables = [measured(cohort, folder / cohort.name, 2) for cohort in cohorts]
     except TLEError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2
@@ -64,7 +65,7 @@ def main():
     )
     found = summary(pd.concat(tables))
     text = HEADER.format(n=sum(map(len, tables)), scans=scans) + found.round(4).to_csv(sep="\t")
-    write_text(root / "tle_utils" / "phantom" / "real_volumes.tsv", text)
+    write_text(project_root() / "tle_utils" / "phantom" / "real_volumes.tsv", text)
     return 0
 
 

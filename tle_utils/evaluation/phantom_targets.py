@@ -36,8 +36,8 @@ QUANTITIES = [
     (
         "d_right",
         "right hippocampus in right sclerosis, Cohen's d",
-        -2.197,
-        -1.615,
+        -2.20,
+        -1.61,
         f"{ENIGMA}: -1.91; {SURGICAL}: -1.97",
     ),
     ("cv", "hippocampal coefficient of variation", 0.12, 0.125, f"{IDEAS}: 0.125; {AGEING}: 0.12"),

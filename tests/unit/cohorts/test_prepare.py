@@ -1,5 +1,6 @@
 """From a cohort to maps: the table that every later chapter reads, and what it says of the truth."""
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -33,7 +34,7 @@ def test_later_chapters_find_a_map_for_everyone(phantom):
 def test_the_table_knows_what_was_planted(phantom):
     people = phantom[2].set_index("group")
     assert people.loc["control", "true_loss"].isna().all()
-    assert people.loc[["left", "right"], "true_loss"].between(0.1, 0.6).all()
+    assert people.loc[["left", "right"], "true_loss"].between(0.1, 0.8).all()
 
 
 def test_twice_the_same_is_the_same(phantom, tmp_path):
@@ -110,6 +111,11 @@ def test_everybody_who_is_left_out_stands_in_failed_tsv(phantom, tmp_path):
     maps.mkdir()
     for name, path in zip(people["participant_id"], people["map"], strict=True):
         (maps / f"{name}_space-MNI152_label-GM_probseg.nii.gz").symlink_to(path)
+    first = nib.load(people["map"][0])
+    too_much = nib.Nifti1Image(3 * first.get_fdata(dtype=np.float32), first.affine)
+    first_path = maps / f"{people['participant_id'][0]}_space-MNI152_label-GM_probseg.nii.gz"
+    first_path.unlink()
+    nib.save(too_much, first_path)
     sides = ["none", "none", "L", "both", "?", "R"]
     rows = [f"{name}\t{side}\n" for name, side in zip(people["participant_id"], sides, strict=True)]
     broken, gone = people["participant_id"][5], people["participant_id"][2]
