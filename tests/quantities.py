@@ -17,6 +17,8 @@ CHAPTERS = (
     "07_model_comparison",
 )
 SIDE = "lateralization_accuracy"
+SCLEROSIS = {"side": ("03_lateralization_baseline", SIDE), "class": ("03_lateralization_baseline", "accuracy")}
+SCLEROSIS |= {"left": ("02_replication", "accuracy")}  # tasks of chapter 10: whose participants, and the metric
 ALIKE = 2e-6  # tables have six decimals
 VALUE = re.compile(r"(\d\.\d\d) \(95 % CI (\d\.\d\d)–(\d\.\d\d), n = \d+")
 POINTS = re.compile(r"([+-]\d+\.\d) points[^(;]*\(95 % CI ([+-]\d+\.\d) to ([+-]\d+\.\d)")
@@ -51,13 +53,13 @@ def _curve(table, whole, who, found, file):
 
 def quantities(folder):
     """What the tables of a run hold: (key, (value, low, high), file); ends are NaN where there is no interval."""
-    found = []
+    found, classes = [], {}
     for chapter in CHAPTERS:
         tables = {path.name: path for path in (folder / chapter).glob("*.tsv") if path.read_text().strip()}
         read = {name: pd.read_csv(path, sep="\t") for name, path in tables.items() if name != "predictions.tsv"}
         if "results.tsv" not in read:
             continue
-        who = read["results.tsv"]["classes"].iloc[0]
+        who = classes[chapter] = read["results.tsv"]["classes"].iloc[0]
         for name, table in read.items():
             file = f"{chapter}/{name}"
             if {"model", "classes", "accuracy_low"} <= set(table):
@@ -74,6 +76,11 @@ def quantities(folder):
                 _curve(table, lambda part: part["size"] == part["size"].max(), who, found, file)
             elif name == "label_noise.tsv":
                 _curve(table, lambda part: part["rate"] == 0, who, found, file)
+    if (points := folder / "10_sclerosis" / "points.tsv").exists():
+        for row in pd.read_csv(points, sep="\t").query("ours").to_dict("records"):
+            chapter, metric = SCLEROSIS[row["task"]]
+            ends = (row["accuracy"], row["accuracy_low"], row["accuracy_high"])
+            found.append((((classes[chapter],), row["name"], metric), ends, points.name))
     return found
 
 

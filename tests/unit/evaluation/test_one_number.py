@@ -9,7 +9,7 @@ from makers import random_table
 from quantities import contradictions, texts_without_a_table
 
 from tle_utils.base.files import write_table
-from tle_utils.evaluation import metrics, model_tests
+from tle_utils.evaluation import curves, metrics, model_tests
 from tle_utils.evaluation.model_choice import CHOSEN, COMPARATOR
 from tle_utils.figures import tables
 from tle_utils.models.ideal_observer import IDEAL_OBSERVER
@@ -24,16 +24,20 @@ def run(tmp_path):
     everyone = pd.concat([random_table(3, signal=s, model=name).assign(fold=fold) for name, s in NAMES.items()])
     results, pairs = model_tests.results_table(everyone), model_tests.pairwise(everyone)
     gap = model_tests.gap_closed(everyone, CHOSEN, COMPARATOR, IDEAL_OBSERVER)
-    for chapter in ("04_deep_model", "07_model_comparison"):
+    for chapter in ("03_lateralization_baseline", "07_model_comparison"):
         for name, table in {"results": results, "comparisons": pairs, "gap": pd.DataFrame([gap])}.items():
             write_table(tmp_path / chapter / f"{name}.tsv", table, decimals=6)
+    points = curves.run_points(everyone, 0.5).assign(ours=True)
+    write_table(tmp_path / "10_sclerosis" / "points.tsv", points, decimals=6)
     return tmp_path, everyone, pairs.iloc[0].to_dict()
 
 
 def say(folder, text):
     output = {"data": {"text/plain": text}, "metadata": {"scrapbook": {"name": "deep-text"}}}
     (folder / "notebooks").mkdir(exist_ok=True)
-    (folder / "notebooks" / "04_deep_model.ipynb").write_text(json.dumps({"cells": [{"outputs": [output]}]}))
+    (folder / "notebooks" / "03_lateralization_baseline.ipynb").write_text(
+        json.dumps({"cells": [{"outputs": [output]}]})
+    )
 
 
 def test_what_the_package_says_twice_it_says_alike(run):
@@ -53,11 +57,11 @@ def test_a_mean_over_folds_beside_a_pooled_value_is_found(run):
     means = by_fold.groupby("model")["value"].mean()
     ends = {"ci_low": -0.3, "ci_high": 0.3, "difference": means[CHOSEN] - means[COMPARATOR]}
     old = pair | ends | {"value_a": means[CHOSEN], "value_b": means[COMPARATOR]}
-    write_table(folder / "04_deep_model" / "comparisons.tsv", pd.DataFrame([old]), decimals=6)
+    write_table(folder / "03_lateralization_baseline" / "comparisons.tsv", pd.DataFrame([old]), decimals=6)
     found, _ = contradictions(folder)
-    assert len(found) == 3 and all("04_deep_model/comparisons.tsv" in line for line in found)
+    assert len(found) == 3 and all("03_lateralization_baseline/comparisons.tsv" in line for line in found)
     say(folder, tables.gain_text(old))
-    (folder / "04_deep_model" / "comparisons.tsv").unlink()
+    (folder / "03_lateralization_baseline" / "comparisons.tsv").unlink()
     assert len(texts_without_a_table(folder)[0]) == 1
 
 
