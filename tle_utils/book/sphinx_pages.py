@@ -25,6 +25,7 @@ from tle_utils.cohorts.download import published_files
 from tle_utils.cohorts.manifest import load_manifest
 from tle_utils.evaluation import published
 from tle_utils.models import settings
+from tle_utils.phantom.volumes import SEVERITY_SD
 
 API_FOLDER = "reference"
 CHAPTER = re.compile(r"\d\d_")
@@ -155,6 +156,7 @@ def facts(source):
         "published": _published(),
         "networks": _networks(),
         "cohort_table": cohort_table(load_manifest()),
+        "phantom": {"severity_sd": SEVERITY_SD},
         "preset_table": preset_table(),
         "participants_table": participants_table(),
         "front_table": front_table(Path(source) / RESULTS, kept),
