@@ -282,7 +282,8 @@ def readme(card):
         markdown_table(("measure", "value", "95 % interval", "n"), result_rows(card)),
         "## When it cannot tell",
         "A set of answers holds every class whose probability is not more than the threshold below 1.",
-        "Among people like the training participants it holds the true class as often as stated.",
+        "On average over cohorts like the training participants, and new people like them, it holds the true class "
+        "about as often as stated: not in every class, and not for every such cohort.",
         markdown_table(("stated coverage", "threshold", "n"), sets),
         f"A map beyond {known.limit:g} deviations of the {known.n} training controls is not answered "
         f"(measures: {measures}). Of the training participants this would leave out: {flagged or 'not known'}.",
