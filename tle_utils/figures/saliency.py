@@ -142,7 +142,8 @@ def cascade_lines(summary, alike, title):
 
 
 def _interval(row, name):
-    return f"{row[name]:.2f} (95 % CI {row[f'{name}_low']:.2f}–{row[f'{name}_high']:.2f}, n = {row['n']:.0f})"
+    text = f"{row[name]:.2f} (95 % CI {row[f'{name}_low']:.2f}–{row[f'{name}_high']:.2f}, n = {row['n']:.0f})"
+    return text.replace("-", "−")
 
 
 def saliency_takeaways(verdicts, unfit, summary, expected):
@@ -194,7 +195,7 @@ def volume_text(places):
     return (
         "Networks trained on the left hippocampal volume of unaltered brains tell it with a correlation of "
         f"{_interval(scores.correlation(own, 'volume', 'predicted'), 'value')} out of fold; SmoothGrad puts "
-        f"{100 * row['left']:.1f} % of what moves the number into the left hippocampus, which holds "
-        f"{100 * row['grey']:.1f} % of the grey matter on the slice: {_interval(row, 'over_grey')} times as much; the "
+        f"{100 * row['left']:.1f} % of what moves the number into the left hippocampus (with the tolerance), which "
+        f"holds {100 * row['grey']:.1f} % of the grey matter on the slice: {_interval(row, 'over_grey')} times as much; the "
         f"right one gets {100 * row['right']:.1f} %."
     )
