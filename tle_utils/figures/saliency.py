@@ -196,6 +196,6 @@ def volume_text(places):
         "Networks trained on the left hippocampal volume of unaltered brains tell it with a correlation of "
         f"{_interval(scores.correlation(own, 'volume', 'predicted'), 'value')} out of fold; SmoothGrad puts "
         f"{100 * row['left']:.1f} % of what moves the number into the left hippocampus (with the tolerance), which "
-        f"holds {100 * row['grey']:.1f} % of the grey matter on the slice: {_interval(row, 'over_grey')} times as much; "
+        f"holds {100 * row['grey']:.1f} % of the grey matter here: {_interval(row, 'over_grey')} times as much; "
         f"the right one gets {100 * row['right']:.1f} %."
     )
