@@ -220,4 +220,4 @@ def sclerosis_axis(curves, points, paper, tasks):
     figure.update_xaxes(title_text="Share with hippocampal sclerosis", row=len(tasks))
     figure.update_yaxes(title_text="Accuracy", range=[0.3, 1.1], dtick=0.2, tick0=0)
     meta = {"alt": f"Accuracy over the share of patients with sclerosis: {'; '.join(tasks.values())}"}
-    return figure.update_layout(height=170 + 290 * len(tasks), margin_t=150, legend_y=1.05, meta=meta)
+    return figure.update_layout(height=170 + 290 * len(tasks), margin_t=150, legend_y=1 + 0.2 / len(tasks), meta=meta)

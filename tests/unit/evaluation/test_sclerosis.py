@@ -1,6 +1,7 @@
 """Sclerosis as an axis: left stays left, more of it is never worse, and an accuracy out of reach is said to be so."""
 
 import re
+import string
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from makers import make_table, random_table
 
 from tle_utils.evaluation import curves, metrics
+from tle_utils.figures import phantom
 from tle_utils.models import baselines
 from tle_utils.models.ideal_observer import IDEAL_OBSERVER
 from tle_utils.phantom.volumes import Knobs, draw_cohort
@@ -149,3 +151,20 @@ def test_a_run_stands_at_its_share_with_the_values_of_its_tables():
     assert (
         list(points.index) == [("net", "side"), ("net", "class"), ("two", "left")] and (points["share"] == 0.75).all()
     )
+
+
+def test_the_figure_has_published_accuracies_where_their_cohorts_lie(found):
+    points = curves.published_points().assign(ours=False)
+    points["mark"] = list(string.ascii_lowercase[: len(points)])
+    paper = {"left": {"Figure 4": 0.947}}
+    figure = phantom.sclerosis_axis(curves.mean_curves(found), points, paper, curves.TASKS)
+    drawn = {
+        mark: at
+        for trace in figure.data
+        if trace.name == "published"
+        for mark, at in zip(trace.text, trace.x, strict=True)
+    }
+    known = points.dropna(subset="share").set_index("mark")["share"]
+    assert set(drawn) == set(known.index) and max(abs(drawn[mark] - known[mark]) for mark in drawn) < 0.05
+    lines = sorted(shape.y0 for shape in figure.layout.shapes)
+    assert lines == sorted([*points.loc[points["share"].isna(), "accuracy"], 0.947])
