@@ -190,7 +190,7 @@ def _gain(test, against=""):
 
 def comparison_text(test):
     """The outcome of `model_tests.compare_models` as one sentence; where there is no test, the reason."""
-    verdict = "a difference" if test["p_corrected"] < 0.05 else "no difference that stands out from chance"
+    verdict = "a difference" if test["p_corrected"] < 0.05 else "no evidence of a difference"
     if not test["p_corrected"] >= 0:
         verdict = f"no test: {test['reason']}"
     values = f"{test['metric'].replace('_', ' ')} {test['value_a']:.2f} against {test['value_b']:.2f}"
