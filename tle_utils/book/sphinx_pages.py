@@ -24,6 +24,7 @@ from tle_utils.book.reference import FOLDER as REFERENCE
 from tle_utils.cohorts.download import published_files
 from tle_utils.cohorts.manifest import load_manifest
 from tle_utils.evaluation import published
+from tle_utils.evaluation.calibration import LEAST_VALIDATION
 from tle_utils.models import settings
 from tle_utils.phantom.volumes import SEVERITY_SD
 
@@ -157,6 +158,7 @@ def facts(source):
         "networks": _networks(),
         "cohort_table": cohort_table(load_manifest()),
         "phantom": {"severity_sd": SEVERITY_SD},
+        "calibration": {"least_validation": LEAST_VALIDATION},
         "preset_table": preset_table(),
         "participants_table": participants_table(),
         "front_table": front_table(Path(source) / RESULTS, kept),
