@@ -39,7 +39,7 @@ def scaled(p, temperature):
 
     A temperature above 1 makes them less sure, one below 1 surer. The order of the classes stays.
     """
-    return softmax(np.log(np.maximum(p, np.finfo(float).tiny)) / temperature, axis=-1)
+    return softmax(np.log(np.maximum(p, np.finfo(p.dtype).tiny)) / temperature, axis=-1)
 
 
 def fit_temperature(rows):

@@ -35,6 +35,15 @@ def test_two_sides_that_are_both_all_but_ruled_out_keep_their_order():
     np.testing.assert_allclose(calibration.scaled(p, 1), p)
 
 
+def test_probabilities_of_networks_stay_of_their_kind():
+    """Networks answer in single precision, and a column of such takes nothing else."""
+    table = _table()
+    columns = ["p_control", "p_left", "p_right"]
+    single = calibration.recalibrated(table.astype(dict.fromkeys(columns, np.float32)))
+    assert (single[columns].dtypes == np.float32).all()
+    np.testing.assert_allclose(single[columns], calibration.recalibrated(table)[columns], atol=1e-3)
+
+
 def _people(rng, n, factor, members, skill=1.0, noise=0.8):
     """True probabilities, shape (n, 3), classes drawn from them (rows of a table), and p of members, (members, n, 3).
 
