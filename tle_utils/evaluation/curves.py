@@ -273,14 +273,15 @@ def needed_shares(curves, task, target):
     pandas.DataFrame
         One row per ``model``: ``needed`` (median of the cohorts), ``needed_low``, ``needed_high`` (95 % of cohorts lie
         between them; infinite where a cohort does not reach the accuracy at any share), ``reached`` (share of cohorts
-        that do) and ``best`` (mean accuracy at the greatest share).
+        that do) and ``best`` (median accuracy at the greatest share).
     """
     out = []
     for model, rows in curves[curves["task"] == task].groupby("model", sort=False):
         table = rows.pivot(index="share", columns="seed", values="accuracy")
         each = [crossing(table.index, table[seed], target) for seed in table]
         ends = np.quantile(each, 0.025, method="lower"), np.quantile(each, 0.975, method="higher")
-        out.append((model, np.median(each), *ends, np.isfinite(each).mean(), table.iloc[-1].mean()))
+        middle, best = np.quantile(each, 0.5, method="lower"), np.quantile(table.iloc[-1], 0.5, method="higher")
+        out.append((model, middle, *ends, np.isfinite(each).mean(), best))
     return pd.DataFrame(out, columns=["model", "needed", "needed_low", "needed_high", "reached", "best"])
 
 
