@@ -38,15 +38,15 @@ def test_a_new_chapter_is_in_the_chain_and_in_the_book(tmp_path, monkeypatch):
     first = nbformat.v4.new_code_cell(
         'profile: str = "demo"\ncohort: str = "phantom"', metadata={"tags": ["parameters"]}
     )
-    for name, needs in (("01_preprocessing", []), ("10_name", ["01_preprocessing"])):
+    for name, needs in (("01_preprocessing", []), ("11_name", ["01_preprocessing"])):
         cells = [first, nbformat.v4.new_code_cell(f'p = check("{name}", globals())')]
         book = nbformat.v4.new_notebook(cells=cells, metadata={"tle": {"needs": needs}})
         nbformat.write(book, tmp_path / "notebooks" / f"{name}.ipynb")
     monkeypatch.chdir(tmp_path)
     steps = chain()
-    assert list(steps) == ["01_preprocessing", "10_name"] and steps["10_name"].needs == ["01_preprocessing"]
-    assert resolve([step.path for step in steps.values()], "demo", "phantom")["10_name"]["cohort"] == "phantom"
-    assert "10_name" in _pages(ROOT / "book" / "_toc.yml", steps)
+    assert list(steps) == ["01_preprocessing", "11_name"] and steps["11_name"].needs == ["01_preprocessing"]
+    assert resolve([step.path for step in steps.values()], "demo", "phantom")["11_name"]["cohort"] == "phantom"
+    assert "11_name" in _pages(ROOT / "book" / "_toc.yml", steps)
 
 
 @pytest.mark.parametrize("page", ["CONTRIBUTING.md", "README.md", "book/own_data.md"])
