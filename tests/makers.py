@@ -92,16 +92,18 @@ def quick(**options):
     )
 
 
-def hemisphere_fold(members=2):
+def hemisphere_fold():
     """What `train_hemispheres` would leave if it had learned one thing: the smaller hippocampus is the diseased one."""
-    options, share = HemisphereOptions(members=members, subtypes=1, filters=0), hemispheres.anatomy()[1]
-    table, n = atlas.regions()[1], share.shape[-1]
-    odd = np.zeros((n, members), np.float32)
-    odd[table.loc[table["hemisphere"] == "left", "region"].tolist().index("hippocampus")] = -np.arange(1, members + 1)
-    stored = {"options": np.asarray(options.model_dump_json()), "mean": np.ones(share.shape[:2], np.float32)}
-    stored |= {"deviation": stored["mean"] / 10, "apart": np.eye(n, dtype=np.float32) * 20}
-    stored |= {"together": stored["apart"], "w_000": odd}
-    return stored | {"w_001": np.zeros((n, members), np.float32), "w_002": np.zeros(members, np.float32)}
+    share, table = hemispheres.anatomy()[1], atlas.regions()[1]
+    mean, one = np.ones(share.shape[:2], np.float32), np.eye(share.shape[-1], dtype=np.float32)
+    place = table.loc[table["hemisphere"] == "left", "region"].tolist().index("hippocampus")
+    stored = {
+        "options": np.asarray(HemisphereOptions(filters=0).model_dump_json()),
+        "mean": mean,
+        "deviation": mean / 10,
+    }
+    weights = {"w_000": -one[:, [place]], "w_001": 0 * one[:, :1], "w_002": np.zeros(1, np.float32)}
+    return stored | {"apart": 20 * one, "together": one} | weights
 
 
 def norm_cohort(n=200, seed=0):

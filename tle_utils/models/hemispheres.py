@@ -16,7 +16,7 @@ from tle_utils.base.parallel import run_parallel
 from tle_utils.imaging import atlas, images, slices
 from tle_utils.models.multitask import targets
 from tle_utils.models.networks import keras, layers
-from tle_utils.models.predictions import CLASSES, geometric_mean
+from tle_utils.models.predictions import CLASSES
 from tle_utils.models.settings import HEADS, HemisphereOptions
 from tle_utils.models.training import fit, weights_of, with_weights
 
@@ -100,21 +100,20 @@ def load_hemispheres(paths, workers=1):
 
 
 class Hemispheres(keras.Model):
-    """From z-scores, shape (n, 2, blocks, 8), to the logits ``patient`` and ``left``, each of shape (n, members).
+    """From z-scores, shape (n, 2, blocks, 8), to the logits ``patient`` and ``left``, each of shape (n, 1).
 
     The trunk reads one block of one hemisphere at a time, a convolution with a stride of its own size, and adds to the
     block what it finds there. Means over regions are compared between the hemispheres: their difference d is odd, their
-    sum s even. Every member of the ensemble knows K kinds of patients and says
+    sum s even. With what is trained, w, u and b,
 
-        log p(left) / p(control) = log sum_k exp(b_k + u_k s + w_k d), and with - w_k d for the right side:
+        log p(left) / p(control) = b + u s + w d, and with - w d for the right side.
 
-    Bayes' rule where the patients of a side come in K kinds that share a covariance; with K = 1 it is linear. The
-    logit of the left side is the difference of the two, that of a patient the log of the sum of their exponentials.
+    So the logit of the left side is 2 w d, and that of a patient b + u s + log 2 cosh(w d).
 
     Parameters
     ----------
     settings : settings.HemisphereOptions
-        Sizes, and the penalty on w and u.
+        Filters of the trunk, and the penalty on w and u.
     pool : numpy.ndarray
         Shape (blocks * 8, regions): what a z-score adds to the mean of a region.
     apart, together : numpy.ndarray
@@ -127,27 +126,22 @@ class Hemispheres(keras.Model):
         super().__init__()
         self.pool, self.apart, self.together = pool, apart, together
         self.pool_blocks = pool.reshape(-1, SIDE**3, pool.shape[-1]).sum(axis=1)
-        self.shape_of_kinds = (-1, settings.members, settings.subtypes)
-        how = {"units": settings.members * settings.subtypes}
-        how["kernel_regularizer"] = keras.regularizers.L2(settings.l2 / settings.members)
-        start, other = (keras.initializers.RandomNormal(0, 0.2, seed and seed + k) for k in (0, 1))
-        self.trunk = None
+        self.trunk, how = None, {"kernel_initializer": "zeros"}
         if settings.filters:
+            start = keras.initializers.RandomNormal(0, 0.2, seed)
             filters = layers.Dense(settings.filters, "tanh", kernel_initializer=start)
-            self.trunk = keras.Sequential([filters, layers.Dense(1, use_bias=False, kernel_initializer="zeros")])
-        self.odd = layers.Dense(use_bias=False, kernel_initializer=other, **how)
-        self.even = layers.Dense(kernel_initializer="zeros", **how)
+            self.trunk = keras.Sequential([filters, layers.Dense(1, use_bias=False, **how)])
+        how["kernel_regularizer"] = keras.regularizers.L2(settings.l2)
+        self.odd, self.even = layers.Dense(1, use_bias=False, **how), layers.Dense(1, **how)
 
     def call(self, z):
-        """Logits of both heads (dict of tensors, shape (n, members)); positive is patient, and left."""
+        """Logits of both heads (dict of tensors, shape (n, 1)); positive is patient, and left."""
         regions = keras.ops.reshape(z, (-1, 2, len(self.pool))) @ self.pool
         if self.trunk:
             regions += keras.ops.squeeze(self.trunk(z), -1) @ self.pool_blocks
         odd = self.odd((regions[:, 0] - regions[:, 1]) @ self.apart)
         even = self.even((regions[:, 0] + regions[:, 1]) @ self.together)
-        kinds = (keras.ops.reshape(even + sign * odd, self.shape_of_kinds) for sign in (1, -1))
-        left, right = (keras.ops.logsumexp(part, axis=-1) for part in kinds)
-        return {"patient": keras.ops.logaddexp(left, right), "left": left - right}
+        return {"patient": keras.ops.logaddexp(even + odd, even - odd), "left": 2 * odd}
 
 
 def _uncorrelated(values, healthy, sign):
@@ -171,8 +165,7 @@ def _pool(deviation):
 def train_hemispheres(x, groups, fold, settings, seed):
     """Train the network of one fold; the fold's number is added to `seed`.
 
-    z-scores are those against both sides of the training controls. All members share the trunk and learn from the
-    training part; the validation part says which epoch is kept.
+    z-scores are those against both sides of the training controls; the validation part says which epoch is kept.
 
     Returns a dict of arrays: ``options`` (JSON), ``mean``, ``deviation``, ``apart``, ``together``, the weights
     ``w_000`` …, ``p_test`` and ``p_validation`` (participants, classes), ``validation`` (positions), and the curves of
@@ -201,17 +194,11 @@ def train_hemispheres(x, groups, fold, settings, seed):
     model = _network(stored, drawn)
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(settings.learning_rate), dict.fromkeys(HEADS, loss), jit_compile=False)
-    seen, held = ((hemisphere_inputs(x[rows], stored), *_told(groups[rows], settings)) for rows in fold[2:4])
+    seen, held = ((hemisphere_inputs(x[rows], stored), *targets(groups[rows])) for rows in fold[2:4])
     stored |= fit(model, seen[0], seen[1], held, settings, sample_weight=seen[2]) | weights_of(model)
     for name, rows in (("p_test", fold.test), ("p_validation", fold.validation)):
-        stored[name] = geometric_mean(_answers(model, hemisphere_inputs(x[rows], stored)))
+        stored[name] = _answers(model, hemisphere_inputs(x[rows], stored))
     return stored | {"validation": fold.validation}
-
-
-def _told(groups, settings):
-    """Labels of both heads for every member, and the weights that keep controls out of the side."""
-    labels, weights = targets(groups)
-    return {name: np.repeat(told[:, None], settings.members, axis=1) for name, told in labels.items()}, weights
 
 
 def hemisphere_inputs(x, stored):
@@ -235,16 +222,15 @@ def load_network(stored):
 
 
 def _answers(model, z):
-    """Probabilities of control, left and right by every member, shape (members, n, 3)."""
+    """Probabilities of control, left and right, float64, shape (n, 3)."""
     heads = model(z)
-    patient, left = (expit(np.transpose(heads[name])) for name in HEADS)
-    return np.stack([1 - patient, patient * left, patient * (1 - left)], axis=-1)
+    patient, left = (expit(np.ravel(heads[name]).astype(float)) for name in HEADS)
+    return np.stack([1 - patient, patient * left, patient * (1 - left)], axis=1)
 
 
 def predict_hemispheres(stored, x):
-    """Probabilities of control, left and right by every member of a fold's ensemble, shape (members, n, 3).
+    """Probabilities of control, left and right by the network of a fold, shape (n, 3).
 
-    `stored` comes from `train_hemispheres`, `x` from `load_hemispheres`. Their `geometric_mean` is the answer of the
-    fold.
+    `stored` comes from `train_hemispheres`, `x` from `load_hemispheres`.
     """
     return _answers(load_network(stored), hemisphere_inputs(x, stored))

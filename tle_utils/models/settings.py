@@ -137,24 +137,18 @@ class HemisphereOptions(BaseModel):
         As in `Settings`.
     filters : int
         What the trunk looks for in a block; 0: there is no trunk.
-    subtypes : int
-        Kinds of patients on each side.
-    members : int
-        Networks of the ensemble, which share the trunk.
     l2 : float
-        Weight of the squared-norm penalty on the directions of the kinds, in regions without correlation.
+        Weight of the squared-norm penalty on what the heads read, in regions without correlation.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = Settings.model_config
 
-    max_epochs: PositiveInt = 12
-    batch_size: PositiveInt = 32
+    max_epochs: PositiveInt = 10
+    batch_size: PositiveInt = 16
     learning_rate: PositiveFloat = 0.02
     patience: PositiveInt = 10
     filters: NonNegativeInt = 4
-    subtypes: PositiveInt = 2
-    members: PositiveInt = 3
-    l2: NonNegativeFloat = 0.04
+    l2: NonNegativeFloat = 0.1
 
 
 def preset(name, network, *, max_epochs, classes, learning_rate=None):

@@ -112,7 +112,7 @@ def ask_model(model, x, volumes):
         if "multitask" in fold.components:
             single["multitask"] = multitask.predict_multitask(fold.components["multitask"], x)
         if "hemispheres" in fold.components:
-            single["hemispheres"] = hemispheres.predict_hemispheres(fold.components["hemispheres"], x)
+            single["hemispheres"] = hemispheres.predict_hemispheres(fold.components["hemispheres"], x)[None]
         if "regional" in fold.components:
             single["regional"] = regional.predict_regions(fold.components["regional"], volumes)[None]
         mean = {name: geometric_mean(values) for name, values in single.items()}

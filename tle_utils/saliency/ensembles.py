@@ -78,7 +78,7 @@ def hemisphere_maps(folds, x):
                 tape.watch(noisy)
                 heads = network(noisy)
             for head in HEADS:
-                total[head] += tape.gradient(heads[head], noisy).numpy() * z / heads[head].shape[1] / len(folds)
+                total[head] += tape.gradient(heads[head], noisy).numpy() * z / len(folds)
     edge = hemispheres.VOXEL_MM * hemispheres.SIDE / 2
     return [
         {head: ndimage.gaussian_filter(hemispheres.on_grid(part[number]), edge) for head, part in total.items()}
