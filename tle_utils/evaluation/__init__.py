@@ -65,7 +65,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "metrics": ["fold_metrics", "model_metrics"],
         "model_choice": [
-            "AS_TRAINED",
             "CHOSEN",
             "COMPARATOR",
             "UNTRAINED",

@@ -38,6 +38,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "ideal_observer": ["IDEAL_OBSERVER", "ideal_predictions", "read_truth"],
         "multitask": ["load_inputs"],
         "networks": ["build", "convolutions", "layer_table", "parameter_counts"],
+        "predictions": ["AS_TRAINED"],
         "regional": ["cross_validate_regions"],
         "settings": [
             "HemisphereOptions",

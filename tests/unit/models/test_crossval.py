@@ -108,7 +108,7 @@ def test_a_fold_of_other_data_is_not_taken_from_the_cache(planted, trained, tmp_
     x, people, folds = planted
     stored, asked = files.read_arrays(crossval.fold_path(trained[0], folds[0])), []
     monkeypatch.setattr(crossval, "code_version", lambda *names: "code")
-    monkeypatch.setattr(crossval, "train_fold", lambda *job: asked.append(job) or stored)
+    monkeypatch.setitem(crossval.TRAINED_BY, type(TRAINING), lambda *job: asked.append(job) or stored)
     changed, other = x.copy(), people.assign(group=people["group"].to_numpy()[::-1])
     changed[0, 0, 0] += 0.5
     for cohort, seed in (((x, people), 0), ((changed, people), 0), ((x, other), 0), ((x, people), 1)):

@@ -42,7 +42,9 @@ def test_left_stays_left(scan, tmp_path):
 
 
 def test_slices_are_those_of_the_model(scan, tmp_path):
-    case = patient_case.examine(patient_case.given_image(scan), model(y_mm=(-27, -24)), tmp_path)
+    case = patient_case.examine(
+        patient_case.given_image(scan), model(components=("multitask", "regional"), y_mm=(-27, -24)), tmp_path
+    )
     assert case.x.shape == (1, 32, 31, 2)
 
 
