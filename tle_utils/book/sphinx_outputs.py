@@ -23,7 +23,7 @@ from PIL import Image
 from sphinx.errors import ExtensionError
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
-MIME = "application/vnd.plotly.v1+json"
+MIME, PNG = "application/vnd.plotly.v1+json", "image/png"
 PLACEHOLDER = 'class="tle-plot"'
 PLOTLY = "plotly.min.js"
 SCRIPTS = {"": ["tleprint.js"], PLACEHOLDER: [PLOTLY, "tleplot.js"], 'class="dataframe': ["tletables.js"]}
@@ -77,8 +77,16 @@ class PlotlyMime:
         return [_plot_node(data.content)]
 
 
+def _picture_node(content, caption):
+    """A PNG (base64) from another page, which Sphinx does not copy for this one: it lies in the page itself."""
+    with Image.open(io.BytesIO(base64.b64decode(content))) as picture:
+        width = round(picture.width * SCREEN_DPI / picture.info.get("dpi", (SCREEN_DPI,))[0])
+    source = f'src="data:image/png;base64,{content.strip()}" style="width: {width}px"'
+    return nodes.raw(text=f'<p><img alt="{escape(caption)}" {source}></p>', format="html", classes=["output"])
+
+
 class GluedPlots(SphinxPostTransform):
-    """Put plotly figures glued by a notebook into other pages, where myst-nb knows images and text only."""
+    """Put figures glued by a notebook into other pages, where myst-nb knows text only; a caption names a picture."""
 
     default_priority = 4  # before myst-nb resolves the rest at 5
     formats = ("html",)
@@ -87,8 +95,13 @@ class GluedPlots(SphinxPostTransform):
         """Replace every reference to a plotly output by its placeholder."""
         for node in list(self.document.findall(PendingGlueReference)):
             output = read_glue_cache(self.env.mystnb_config.output_folder, node.refdoc).get(node.key)
-            if output and MIME in output["data"] and not node.inline:
+            if not output or node.inline:
+                continue
+            if MIME in output["data"]:
                 node.replace_self(_plot_node(output["data"][MIME]))
+            elif PNG in output["data"]:
+                caption = node.next_node(nodes.paragraph, descend=False, siblings=True)
+                node.replace_self(_picture_node(output["data"][PNG], caption.astext() if caption else node.key))
 
 
 def glue_figure(name, figure, display=True):
