@@ -60,7 +60,7 @@ def test_a_comparison_says_both_values_the_interval_and_what_was_tested():
     test = {"model_a": "net", "model_b": "volumes", "metric": "lateralization_accuracy", "n": 40, "value_a": 0.7}
     test |= {"value_b": 0.65, "difference": 0.05, "ci_low": -0.1, "ci_high": 0.2, "p_corrected": 0.4, "reason": ""}
     said = tables.comparison_text(test)
-    assert "0.70 against 0.65, +5.0 points (95 % CI -10.0 to +20.0; corrected p = 0.400; n = 40), no diff" in said
+    assert "0.70 against 0.65, +5.0 points (95 % CI -10.0 to +20.0; corrected p = 0.400; n = 40), no evidence" in said
     assert tables.gain_text(test).startswith("+5.0 points against volumes (95 % CI -10.0 to +20.0; corrected p")
     alone = tables.comparison_text(test | {"p_corrected": np.nan, "reason": "one fold"})
     assert alone.endswith("n = 40), no test: one fold.")
