@@ -74,6 +74,7 @@ CHAPTERS = {
     "06_multitask_model": [FIGURE, BOXES],
     "07_model_comparison": [TABLE],
     "08_new_patient": [STREAMS],
+    "09_phantom_matching": [TABLE],
     "10_sclerosis": [
         FIGURE,
         "from tle_utils.book.sphinx_outputs import glue_figure\nglue_figure('sclerosis-figure', fig, display=False)",
