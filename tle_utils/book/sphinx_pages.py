@@ -18,9 +18,8 @@ from sphinx.transforms import SphinxTransform
 
 from tle_utils.base.project import project_root
 from tle_utils.base.text import amount, clock, markdown_table
+from tle_utils.book import reference
 from tle_utils.book.overview import RESULTS, design_table, front_table, participants_table
-from tle_utils.book.reference import CARD
-from tle_utils.book.reference import FOLDER as REFERENCE
 from tle_utils.cohorts.download import published_files
 from tle_utils.cohorts.manifest import load_manifest
 from tle_utils.evaluation import published
@@ -151,8 +150,9 @@ def run_facts(card):
 def facts(source):
     """Names that pages can quote in double braces (dict), from the package and the ``run.json`` beside the pages."""
     card = json.loads((Path(source) / "run.json").read_text(encoding="utf-8"))
-    kept = project_root() / REFERENCE
-    known = json.loads((kept / CARD).read_text(encoding="utf-8")) if (kept / CARD).exists() else None
+    kept = project_root() / reference.FOLDER
+    path = kept / reference.CARD
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
     return {
         "published": _published(),
         "networks": _networks(),

@@ -26,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "calibration": [
+            "BINS",
             "brier",
             "calibration_table",
             "expected_calibration_error",

@@ -34,7 +34,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "baselines": ["AUTOHS_LEFT_BELOW", "AUTOHS_RIGHT_ABOVE", "autohs_answers", "comparators", "leave_one_out"],
         "crossval": ["cross_validate", "make_folds"],
-        "hemispheres": ["load_hemispheres"],
+        "hemispheres": ["VOXEL_MM", "load_hemispheres"],
         "ideal_observer": ["IDEAL_OBSERVER", "ideal_predictions", "read_truth"],
         "multitask": ["load_inputs"],
         "networks": ["build", "convolutions", "layer_table", "parameter_counts"],

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from tle_utils.base.errors import TLEError
-from tle_utils.imaging import slices
+from tle_utils.imaging import atlas, slices
 from tle_utils.models.predictions import out_of_fold
 
 VOLUMES = ["hippocampus_left", "hippocampus_right"]
@@ -74,18 +74,13 @@ def hippocampal_volumes(participants, folds):
     return out_of_fold(participants, folds, "hippocampal volumes", predict)
 
 
-def _asymmetry_index(volumes):
-    """(L − R) / (L + R), shape (n, 1)."""
-    return (volumes[:, :1] - volumes[:, 1:]) / volumes.sum(axis=1, keepdims=True)
-
-
 def autohs_answers(participants):
     """What the untrained rule of AutoHS says of each participant: ``left``, ``right`` or, where silent, ``control``.
 
     Right sclerosis where the asymmetry (L − R) / (L + R) of the hippocampal volumes is above 0.0469, left where it is
     below −0.0708 (Brain Communications 2026, fcag320). TLEError names who has no volumes.
     """
-    index = _asymmetry_index(_volumes(participants))[:, 0]
+    index = atlas.asymmetry_index(*_volumes(participants).T)
     return np.select([index > AUTOHS_RIGHT_ABOVE, index < AUTOHS_LEFT_BELOW], ["right", "left"], "control")
 
 
@@ -122,7 +117,7 @@ def asymmetry(participants, folds):
     right probabilities are the patient's probability divided by that of the side. TLEError names who has no volumes.
     """
     volumes, groups = _volumes(participants), _groups(participants)
-    index = _asymmetry_index(volumes)
+    index = atlas.asymmetry_index(*volumes.T)[:, None]
     smaller = volumes.min(axis=1, keepdims=True)
 
     def two_way(feature, is_first, train, rows):

@@ -14,25 +14,28 @@ from sklearn.covariance import LedoitWolf
 from tle_utils.base.errors import TLEError
 from tle_utils.base.parallel import run_parallel
 from tle_utils.imaging import atlas, images, slices
-from tle_utils.models.multitask import targets
+from tle_utils.models.multitask import joint, targets
 from tle_utils.models.networks import keras, layers
 from tle_utils.models.predictions import CLASSES
 from tle_utils.models.settings import HEADS, HemisphereOptions
 from tle_utils.models.training import fit, weights_of, with_weights
 
-VOXEL_MM, SIDE = 3, 2
-"""Edge of a voxel of the input in mm, and how many of them lie along the edge of a block."""
+VOXEL_MM = 3  # edge of a voxel of the input
+ALONG = 2
+"""Voxels along the edge of a block."""
+MIDDLE = round(-atlas.AFFINE[0, 3])
+"""Index of x = 0 mm: before it lies the left hemisphere."""
 
 
 def _blocks(half):
     """Means over voxels of the left half of an array on the template grid, shape (blocks, 8)."""
-    edge = VOXEL_MM * SIDE
+    edge = VOXEL_MM * ALONG
     x, y, z = (length // edge for length in half.shape)
     half = half[-x * edge :, : y * edge, : z * edge]
     for axis, length in enumerate(half.shape):
         half = np.add.reduceat(half, np.arange(0, length, VOXEL_MM), axis=axis, dtype=np.float32)
-    blocks = half.reshape(x, SIDE, y, SIDE, z, SIDE).transpose(0, 2, 4, 1, 3, 5)
-    return blocks.reshape(x * y * z, SIDE**3) / VOXEL_MM**3
+    blocks = half.reshape(x, ALONG, y, ALONG, z, ALONG).transpose(0, 2, 4, 1, 3, 5)
+    return blocks.reshape(x * y * z, ALONG**3) / VOXEL_MM**3
 
 
 @functools.cache
@@ -47,7 +50,7 @@ def anatomy():
         float32, shape (blocks, 8, regions), 0 to 1.
     """
     labels, table = atlas.regions()
-    half = labels[: len(labels) // 2]
+    half = labels[:MIDDLE]
     left = table.loc[table["hemisphere"] == "left", "label"]
     share = np.stack([_blocks(half == label) for label in left], axis=-1)
     used = share.any(axis=(1, 2))
@@ -59,21 +62,20 @@ def on_grid(values):
 
     Both hemispheres lie where they are in the world: the second one is mirrored back.
     """
-    volume, edge = np.zeros(atlas.SHAPE, np.float32), VOXEL_MM * SIDE
-    x, y, z = (length // edge for length in (atlas.SHAPE[0] // 2, *atlas.SHAPE[1:]))
+    volume, edge = np.zeros(atlas.SHAPE, np.float32), VOXEL_MM * ALONG
+    x, y, z = (length // edge for length in (MIDDLE, *atlas.SHAPE[1:]))
     for half, side in zip((volume, volume[::-1]), values, strict=True):
-        blocks = np.zeros((x * y * z, SIDE**3), np.float32)
+        blocks = np.zeros((x * y * z, ALONG**3), np.float32)
         blocks[anatomy()[0]] = side
-        voxels = blocks.reshape(x, y, z, SIDE, SIDE, SIDE).transpose(0, 3, 1, 4, 2, 5)
-        middle = len(volume) // 2
-        place = half[middle - x * edge : middle, : y * edge, : z * edge]
-        place[:] = np.kron(voxels.reshape(x * SIDE, y * SIDE, z * SIDE), np.ones((VOXEL_MM,) * 3, np.float32))
+        voxels = blocks.reshape(x, y, z, ALONG, ALONG, ALONG).transpose(0, 3, 1, 4, 2, 5)
+        place = half[MIDDLE - x * edge : MIDDLE, : y * edge, : z * edge]
+        place[:] = np.kron(voxels.reshape(x * ALONG, y * ALONG, z * ALONG), np.ones((VOXEL_MM,) * 3, np.float32))
     return volume
 
 
 def _hemispheres(path):
     values = np.asarray(images.template_map(path).dataobj, np.float32)
-    both = np.stack([_blocks(side[: len(values) // 2])[anatomy()[0]] for side in (values, values[::-1])])
+    both = np.stack([_blocks(side[:MIDDLE])[anatomy()[0]] for side in (values, values[::-1])])
     mean = both.mean()
     if not mean > 0:
         raise TLEError(f"{path}: no grey matter, or NaN, in the atlas regions: check the scan and its report")
@@ -125,7 +127,7 @@ class Hemispheres(keras.Model):
     def __init__(self, settings, pool, apart, together, seed=None):
         super().__init__()
         self.pool, self.apart, self.together = pool, apart, together
-        self.pool_blocks = pool.reshape(-1, SIDE**3, pool.shape[-1]).sum(axis=1)
+        self.pool_blocks = pool.reshape(-1, ALONG**3, pool.shape[-1]).sum(axis=1)
         self.trunk, how = None, {"kernel_initializer": "zeros"}
         if settings.filters:
             start = keras.initializers.RandomNormal(0, 0.2, seed)
@@ -225,7 +227,7 @@ def _answers(model, z):
     """Probabilities of control, left and right, float64, shape (n, 3)."""
     heads = model(z)
     patient, left = (expit(np.ravel(heads[name]).astype(float)) for name in HEADS)
-    return np.stack([1 - patient, patient * left, patient * (1 - left)], axis=1)
+    return joint(patient, left)
 
 
 def predict_hemispheres(stored, x):

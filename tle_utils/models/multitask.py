@@ -79,11 +79,14 @@ def _votes(gains):
     return positive / positive.sum() if positive.any() else np.full(len(positive), 1 / len(positive))
 
 
-def _answer(model, inputs):
-    """Probabilities of control, left and right from those of the two heads, shape (n, 3)."""
-    heads = model.predict(inputs, verbose=0, batch_size=64)
-    patient, left = (np.ravel(heads[name]) for name in HEADS)
+def joint(patient, left):
+    """Probabilities of control, left and right, shape (n, 3), from those of the two heads, shape (n,)."""
     return np.stack([1 - patient, patient * left, patient * (1 - left)], axis=1)
+
+
+def _answer(model, inputs):
+    heads = model.predict(inputs, verbose=0, batch_size=64)
+    return joint(*(np.ravel(heads[name]) for name in HEADS))
 
 
 def _voters(options):

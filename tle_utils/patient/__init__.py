@@ -23,7 +23,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "case": ["KINDS", "clear_results", "examine", "given_image", "own_options", "quality"],
         "ensemble": ["answer_set", "ask_model", "trained_folds"],
         "explanation": ["explanation_picture"],
-        "model_card": ["BINS", "conformal_of", "describe_model", "provenance_rows", "result_rows"],
+        "model_card": ["conformal_of", "describe_model", "provenance_rows", "result_rows"],
         "model_store": ["load_models", "write_models"],
         "norms": ["beyond", "describe_norm", "hippocampus_rows", "zscores"],
         "report": ["SHOWN", "card_content", "class_probabilities", "set_text", "write_card"],

@@ -35,7 +35,6 @@ METRICS = {
 }
 TASK = "control, left or right temporal lobe epilepsy"
 COVERAGES = (0.8, 0.9, 0.95)
-BINS = calibration.BINS
 
 
 class _Strict(BaseModel, frozen=True, extra="forbid"):
@@ -194,7 +193,7 @@ def describe_model(participants, volumes, predictions, *, folder, components, y_
     known = Calibration(
         expected_calibration_error=round(calibration.expected_calibration_error(predictions), 6),
         brier=round(calibration.brier(predictions), 6),
-        bins=BINS,
+        bins=calibration.BINS,
         n=select_rows(predictions)["participant_id"].nunique(),
     )
     return ModelCard(

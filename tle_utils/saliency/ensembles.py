@@ -1,5 +1,8 @@
 """SmoothGrad of ensembles: of multi-task networks for one participant, and of the networks of both hemispheres."""
 
+import functools
+from types import SimpleNamespace
+
 import numpy as np
 from scipy import ndimage
 
@@ -49,6 +52,15 @@ def ensemble_maps(folds, x):
     return dict(zip(HEADS, blurred, strict=True))
 
 
+def _gradient(network, z, head):
+    """Gradient of a head's logit by the z-scores, which have one channel."""
+    z = tf.constant(z)
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        logit = network(z[..., 0])[head]
+    return tape.gradient(logit, z).numpy()
+
+
 def hemisphere_maps(folds, x):
     """SmoothGrad of the networks of both hemispheres, averaged over `folds`.
 
@@ -71,15 +83,10 @@ def hemisphere_maps(folds, x):
     total = {head: np.zeros_like(x) for head in HEADS}
     for stored in folds:
         network, z = hemispheres.load_network(stored), hemispheres.hemisphere_inputs(x, stored)
-        spread, rng = attribution.SMOOTH_NOISE * np.ptp(z, axis=(1, 2, 3), keepdims=True), np.random.default_rng(0)
-        for _ in range(attribution.SMOOTH_SAMPLES):
-            noisy = tf.constant(z + spread * rng.standard_normal(z.shape[1:], np.float32))
-            with tf.GradientTape(persistent=True) as tape:
-                tape.watch(noisy)
-                heads = network(noisy)
-            for head in HEADS:
-                total[head] += tape.gradient(heads[head], noisy).numpy() * z / len(folds)
-    edge = hemispheres.VOXEL_MM * hemispheres.SIDE / 2
+        for head in HEADS:
+            explainer = SimpleNamespace(reference=0, gradient=functools.partial(_gradient, network))
+            total[head] += attribution.smoothgrad(explainer, z[..., None], head) / len(folds)
+    edge = hemispheres.VOXEL_MM * hemispheres.ALONG / 2
     return [
         {head: ndimage.gaussian_filter(hemispheres.on_grid(part[number]), edge) for head, part in total.items()}
         for number in range(len(x))
