@@ -24,8 +24,11 @@ MAX_BOOK_BYTES = 40_000_000
 OPEN_AND_SCROLL = """async () => {
   document.querySelectorAll("details").forEach((d) => (d.open = true));
   for (const box of document.querySelectorAll(".tle-plot, iframe")) {
+    const soon = (ms) => new Promise((done) => setTimeout(done, ms));
     box.scrollIntoView({block: "center", behavior: "instant"});
-    await new Promise((done) => setTimeout(done, 60));
+    await soon(60);
+    const late = Date.now() + 20000;  // a busy machine draws a plot some frames after it has come into view
+    while (box.matches(".tle-plot") && !box.querySelector(".main-svg") && Date.now() < late) await soon(60);
   }
   if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
   document.querySelectorAll("details").forEach((d) => (d.open = false));
