@@ -4,21 +4,27 @@ import fnmatch
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from html import escape
 
+from myst_nb.ext.glue import GLUE_PREFIX
 from sphinx_external_toc.parsing import parse_toc_yaml
 
 from tle_utils.base.errors import TLEError
 from tle_utils.base.files import write_json, write_text
-from tle_utils.base.parallel import ON_THE_WAY
 from tle_utils.base.project import project_root
 from tle_utils.base.text import literal, markdown_table
 from tle_utils.book.overview import RESULTS
 from tle_utils.book.run import Run
 
 RUN_CARD = "run_card"
+PROGRESS = re.compile(r"^.+: .+/.+, .+, (?:ends|took) [\d:]+\n?", re.MULTILINE)
+"""A line of `parallel.Progress`."""
+USE = re.compile(r"^(\w+): .*  # (.*)$", re.MULTILINE)
+"""A parameter and the comment that says what it is."""
 
 
 def _pages(toc, notebooks):
@@ -57,16 +63,35 @@ def run_card(card):
     return "\n\n".join(parts) + "\n"
 
 
-def _without_progress(notebook):
-    """An executed notebook (dict) that keeps only the last line of each progress report."""
-    content = json.loads(notebook.read_text(encoding="utf-8"))
+def _for_readers(notebook, values):
+    """An executed notebook (dict) as a page shows it; it still runs.
+
+    One table stands for the cells that set the parameters to `values` (dict), no progress is told, and code that shows
+    nothing is read where the next thing is shown.
+    """
+    content, cells, silent = json.loads(notebook.read_text(encoding="utf-8")), [], []
     for cell in content["cells"]:
-        for output in cell.get("outputs", []):
-            if output["output_type"] == "stream":
-                output["text"] = ON_THE_WAY.sub("", "".join(output["text"]))
-        if "outputs" in cell:
+        source, tags = "".join(cell["source"]), cell["metadata"].setdefault("tags", [])
+        if cell["cell_type"] == "code":
+            for output in cell["outputs"]:
+                output |= {"text": PROGRESS.sub("", "".join(output["text"]))} if "text" in output else {}
             cell["outputs"] = [output for output in cell["outputs"] if output.get("text") != ""]
-    return content
+            if "parameters" in tags:
+                rows = [[f"`{name}`", literal(str(values[name])), escape(use)] for name, use in USE.findall(source)]
+                table = markdown_table(["parameter", "in this run", "what it is"], rows)
+                cells.append({"cell_type": "markdown", "id": "parameters", "metadata": {}, "source": table})
+            if {"parameters", "injected-parameters"} & set(tags):
+                tags.append("remove-cell")
+            elif all(key.startswith(GLUE_PREFIX) for output in cell["outputs"] for key in output.get("data", "-")):
+                silent.append(cell)
+                continue
+            cell["source"] = "\n\n".join(["".join(one["source"]) for one in silent] + [source])
+            cell["outputs"] = [output for one in silent for output in one["outputs"]] + cell["outputs"]
+            silent = []
+        cells.append(cell)
+    for cell in silent:
+        cell["metadata"]["tags"].append("remove-input")
+    return content | {"cells": cells + silent}
 
 
 def _remove(folder):
@@ -101,12 +126,12 @@ def stage(profile, cohort):
             raise TLEError(f"book/_toc.yml names '{name}', but there is no book/{name}.md: {remedy}")
     _remove(source)
     shutil.copytree(book, source)
-    for name, executed in chapters.items():
-        write_json(source / f"{name}.ipynb", _without_progress(executed))
     shutil.copy2(run.folder / "run.json", source)
+    card = json.loads((source / "run.json").read_text(encoding="utf-8"))
+    for name, executed in chapters.items():
+        write_json(source / f"{name}.ipynb", _for_readers(executed, card["notebooks"][name]["parameters"]))
     for results in run.folder.glob("[0-9][0-9]_*/results.tsv"):
         write_text(source / RESULTS / results.parent.name / results.name, results.read_text(encoding="utf-8"))
-    card = json.loads((source / "run.json").read_text(encoding="utf-8"))
     write_text(source / f"{RUN_CARD}.md", run_card(card))
     return source
 

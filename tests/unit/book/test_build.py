@@ -26,7 +26,7 @@ CARD = {
             "seconds": 3.0,
             "finished": "2026-01-01",
             "outputs_sha256": "11",
-            "parameters": {"seed": 0, "site": "a|b & $c$ {{ d }} `e`"},
+            "parameters": {"profile": "demo", "seed": 0, "site": "a|b & $c$ {{ d }} `e`"},
         }
     },
 }
@@ -62,17 +62,26 @@ def test_a_page_that_is_not_there_is_named(project, capsys):
     assert "book/_toc.yml names 'intro'" in capsys.readouterr().err
 
 
-def test_stage_takes_pages_the_run_card_and_notebooks_without_their_progress(project):
+def test_stage_takes_pages_the_run_card_and_notebooks_as_readers_want_them(project):
+    """Parameters once and as they were in the run, no progress, no code that opens onto nothing."""
     run = Run("demo", "phantom")
     run.state.backend.set("01_preprocessing", "_values_:", {"inputs": {}, "stamps": {}})
     run.state.backend.dump()
-    lines = [
-        "scans: 1/2, 9.0 s each, ends 10:00:00\n",
-        "scans: 2/2, 9.0 s each, took 0:18\n",
-        "lately: 3/4, he ends it\n",
+    told = ["scans: 1/2, 9.0 s each, ends 10:00:00\n", "lately: 3/4, he ends it\n", "scans: 2/2, 1.1/s, took 0:18\n"]
+    glued = nbformat.v4.new_output("display_data", {"application/papermill.record/text/plain": "'n'"})
+    cells = [
+        nbformat.v4.new_code_cell("from typing import Optional"),
+        nbformat.v4.new_code_cell(
+            'profile: str = "demo"  # runs/<profile>\nseed: Optional[int] = None  # of |all|',
+            metadata={"tags": ["parameters"]},
+        ),
+        nbformat.v4.new_code_cell("seed = 0", metadata={"tags": ["injected-parameters"]}),
+        nbformat.v4.new_code_cell("train()", outputs=[nbformat.v4.new_output("stream", text=told[2])]),
+        nbformat.v4.new_markdown_cell("## Results"),
+        nbformat.v4.new_code_cell("prepare()", outputs=[nbformat.v4.new_output("stream", text="".join(told))]),
+        nbformat.v4.new_code_cell("glue()", outputs=[glued]),
     ]
-    outputs = [nbformat.v4.new_output("stream", text=text) for text in ("".join(lines), lines[0])]
-    executed = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("prepare()", outputs=outputs)])
+    executed = nbformat.v4.new_notebook(cells=cells)
     nbformat.write(executed, run.executed("01_preprocessing"))
     result = run.outputs("01_preprocessing").with_name("card.html")
     result.parent.mkdir()
@@ -88,8 +97,15 @@ def test_stage_takes_pages_the_run_card_and_notebooks_without_their_progress(pro
         "run.json",
         "run_card.md",
     ]
-    cell = nbformat.read(source / "01_preprocessing.ipynb", 4).cells[0]
-    assert [output.text for output in cell.outputs] == ["".join(lines[1:])]
+    table, imported, injected, title, shown, last = nbformat.read(source / "01_preprocessing.ipynb", 4).cells
+    assert table.source.splitlines()[2:] == [
+        "| `profile` | ` demo ` | runs/&lt;profile&gt; |",
+        "| `seed` | ` 0 ` | of \\|all\\| |",
+    ]
+    assert imported.source.startswith("from typing import Optional\n\nprofile: str") and title.source == "## Results"
+    assert "remove-cell" in imported.metadata.tags and "remove-cell" in injected.metadata.tags
+    assert shown.source == "train()\n\nprepare()" and [output.text for output in shown.outputs] == [told[1]]
+    assert last.outputs == [glued] and last.metadata.tags == ["remove-input"]
 
     result.write_text("another one")
     with pytest.raises(TLEError, match=r"01_preprocessing tells of other results \(runs.*card.html changed\): run "):
