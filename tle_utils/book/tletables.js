@@ -1,4 +1,4 @@
-/* Tables of data: a click or Enter on a column's name sorts by it, a button saves the table as TSV. */
+/* Tables of data: a click or Enter on a column's name sorts by it, a link saves the table as TSV. */
 (() => {
   "use strict";
   const NEXT = { none: "ascending", ascending: "descending", descending: "none" };
@@ -39,24 +39,13 @@
     body.append(...order);
   }
 
-  function save(names, body, file) {
-    const lines = [names, ...[...body.rows].map((row) => [...row.cells].map(words))];
-    const text = lines.map((line) => line.join("\t")).join("\n") + "\n";
-    const link = make("a");
-    link.href = URL.createObjectURL(new Blob([text], { type: "text/tab-separated-values" }));
-    link.download = file;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-  }
-
-  function equip(table, i) {
+  function equip(table) {
     const [head, body] = [table.tHead, table.tBodies[0]];
     if (!head || !body || !body.rows.length) return;
     const [headers, rows] = [[...head.rows], [...body.rows]];
     headers.forEach(spread);
     fillDown(rows);
     const cells = [...headers[headers.length - 1].cells];
-    const names = cells.map((_, c) => headers.map((row) => words(row.cells[c])).filter(Boolean).join(" "));
     cells.forEach((last, column) => {
       const cell = words(last) ? last : headers.map((row) => row.cells[column]).findLast(words) || last;
       const button = make("button", words(cell) || "⇅", "tle-sort");
@@ -71,14 +60,15 @@
         sort(body, rows, column, direction);
       });
     });
+  }
+
+  // The file is named after the page, and its link says which of the tables it holds.
+  function name(link, i) {
     const page = location.pathname.split("/").pop().replace(/\.html$/, "");
-    const button = make("button", "Download TSV", "tle-save");
-    button.type = "button";
-    button.setAttribute("aria-label", `Download table ${i + 1} of this page as TSV`);
-    button.addEventListener("click", () => save(names, body, `${page}_table_${i + 1}.tsv`));
-    const box = table.closest(".output, .pst-scrollable-table-container") || table;
-    box.after(button);
+    link.download = `${page}_table_${i + 1}.tsv`;
+    link.setAttribute("aria-label", `Download table ${i + 1} of this page as TSV`);
   }
 
   document.querySelectorAll("table.dataframe").forEach(equip);
+  document.querySelectorAll(".tle-table > a[download]").forEach(name);
 })();

@@ -90,14 +90,29 @@ def word(name):
     return WORDS.get(name, name.replace("_", " ")) if isinstance(name, str) else name
 
 
+class Rounded(str):
+    """Numbers as text; ``full`` has all their digits."""
+
+    def __new__(cls, text, full):
+        """Both as text (str)."""
+        out = super().__new__(cls, text)
+        out.full = full
+        return out
+
+
+def _span(pattern, *parts):
+    """Cells put into a pattern such as ``{} [{}, {}]``."""
+    return Rounded(pattern.format(*parts), pattern.format(*(getattr(part, "full", part) for part in parts)))
+
+
 def _cell(value, digits):
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
-    if isinstance(value, float | np.floating):
-        return f"{value:.{digits}f}".replace("-", "−") if np.isfinite(value) else MISSING
-    if value is None or value is pd.NA:
-        return MISSING
-    return word(value) if isinstance(value, str) and value in VALUES else str(value)
+    if isinstance(value, float | np.floating) and np.isfinite(value):
+        return Rounded(f"{value:.{digits}f}".replace("-", "−"), str(value))
+    if isinstance(value, str):
+        return word(value) if value in VALUES else value
+    return MISSING if pd.api.types.is_scalar(value) and pd.isna(value) else str(value)
 
 
 def _column(column, digits):
@@ -126,24 +141,45 @@ def texts(table, digits=3):
             low, high = (_column(table[f"{stem}_{end}"], digits) for end in ("low", "high"))
             if stem in table:
                 spans = zip(out[stem], low, high, known, strict=True)
-                out[stem] = [f"{value} [{a}, {b}]" if is_known else value for value, a, b, is_known in spans]
+                out[stem] = [_span("{} [{}, {}]", *ends) if is_known else ends[0] for *ends, is_known in spans]
             else:
                 spans = zip(low, high, known, strict=True)
-                out[name] = [f"{a} to {b}" if is_known else MISSING for a, b, is_known in spans]
+                out[name] = [_span("{} to {}", *ends) if is_known else MISSING for *ends, is_known in spans]
     return pd.DataFrame(out, index=table.index, dtype=object).rename(columns=word, index=word)
 
 
 def shown(table, digits=3, **names):
-    """A table for a page (IPython.display.HTML), which sorts it and offers it as TSV; nothing is cut.
+    """A table for a page (IPython.display.HTML), which sorts it and offers it as TSV with all digits; nothing is cut.
 
-    Numbers of rows are left out, everything is escaped. `digits` are the decimals of numbers that are no counts;
-    `names` are words for columns that mean something else here than elsewhere.
+    Numbers of rows and columns without a word are left out, what is the same in every row is said below, a single row
+    stands upright, everything is escaped. `digits` are the decimals of numbers that are no counts; `names` are words
+    for columns that mean something else here than elsewhere.
     """
     text = texts(table.rename(columns=names), digits)
     numbered = table.index.name is None and pd.api.types.is_integer_dtype(table.index)
-    text = text.rename_axis(index=None, columns=text.index.name)  # one line of names above the rows
+    full = table.map(lambda cell: getattr(cell, "full", cell)).to_csv(sep="\t", index=not numbered)
+    text = text.loc[:, [not column.eq("").all() for _, column in text.items()]]
+    text = text.map(lambda cell: cell.replace(" ", "\N{NO-BREAK SPACE}") if isinstance(cell, Rounded) else cell)
+    below, same = "", np.array([column.nunique() == 1 < len(text) for _, column in text.items()])
+    if any(same) and not all(same):
+        said = "; ".join(f"{name} {column.iloc[0]}" for name, column in text.loc[:, same].items())
+        text, below = text.loc[:, ~same], f"<p>In every row: {html.escape(said)}.</p>"
+    if upright := len(text) == text.index.nlevels == 1 < text.shape[1]:
+        text = (text if numbered else text.rename_axis(text.index.name or "").reset_index()).T
+    else:
+        text = text.rename_axis(index=None, columns=text.index.name)  # one line of names above the rows
     with pd.option_context("display.max_colwidth", None, "display.html.border", 0):
-        return HTML(text.to_html(index=not numbered))
+        page = text.to_html(index=upright or not numbered, header=not upright)
+    link = download_link("table.tsv", "Download TSV", full.encode())
+    return HTML(f'<div class="tle-table">{page}{below}{link}</div>')
+
+
+def settings_table(settings):
+    """Settings of a network (`models.preset`) as a table for a page, one row per setting."""
+    values = settings.model_dump(exclude={"network"})
+    values |= {f"weight of {name}": weight for name, weight in (values.pop("class_weights") or {}).items()}
+    in_words = {name: f"{value:g}" if isinstance(value, float) else value for name, value in values.items()}
+    return shown(pd.Series(in_words, name="value", dtype=object).to_frame())
 
 
 def readable(results, metrics):
@@ -159,9 +195,8 @@ def readable(results, metrics):
     for metric in metrics:
         out[metric] = cells[metric]
         if metric == "accuracy" and "accuracy_sd" in results:
-            out["accuracy over folds"] = [
-                f"SD {sd:.2f}" if np.isfinite(sd) else MISSING for sd in results["accuracy_sd"]
-            ]
+            spread = _column(results["accuracy_sd"], 2)
+            out["accuracy over folds"] = [sd if sd == MISSING else _span("SD {}", sd) for sd in spread]
         if (name := beside.get(metric)) in results:
             out[name] = _column(results[name], 2)
     last = [name for name in ("correct", "classes", "positive", "flags") if name in results]
@@ -171,8 +206,8 @@ def readable(results, metrics):
 def readable_signature(found):
     """The table of `sites.signature` as text: one row per table, cells like ``99/170, 0.58 [0.51, 0.65]``."""
     shares = texts(found[["share", "ci_low", "ci_high"]].set_axis(["share", "share_low", "share_high"], axis=1), 2)
-    cells = found["count"].astype(str) + "/" + found["n"].astype(str) + ", " + shares["share"]
-    wide = found.assign(cell=cells).pivot(index="table", columns="what", values="cell")
+    cells = [_span("{}/{}, {}", *of) for of in zip(found["count"], found["n"], shares["share"], strict=True)]
+    wide = found.assign(cell=pd.Series(cells, found.index, object)).pivot(index="table", columns="what", values="cell")
     return wide.loc[found["table"].unique(), found["what"].unique()].rename_axis(index=None, columns=None)
 
 
@@ -184,8 +219,8 @@ def interval_text(metrics, metric):
 
 def _gain(test, against=""):
     p = f"; corrected p = {test['p_corrected']:.3f}" if test["p_corrected"] >= 0 else ""
-    low, high = (100 * test[end] for end in ("ci_low", "ci_high"))
-    return f"{100 * test['difference']:+.1f} points{against} (95 % CI {low:+.1f} to {high:+.1f}{p}"
+    gain, low, high = (f"{100 * test[name]:+.1f}".replace("-", "−") for name in ("difference", "ci_low", "ci_high"))
+    return f"{gain} points{against} (95 % CI {low} to {high}{p}"
 
 
 def comparison_text(test):
@@ -202,9 +237,9 @@ def gain_text(test):
     return _gain(test, f" against {test['model_b']}") + ")"
 
 
-def download_link(path, label):
-    """A link (HTML) that holds a small file itself, so that it works in the built book and without a network."""
+def download_link(path, label, content=None):
+    """A link (HTML) that holds a small file, or bytes of that name, so that it works without a server or a network."""
     path = Path(path)
-    content = base64.b64encode(path.read_bytes()).decode()
+    content = base64.b64encode(path.read_bytes() if content is None else content).decode()
     kind = "application/gzip" if path.suffix == ".gz" else mimetypes.guess_type(path.name)[0]
     return f'<a download="{html.escape(path.name)}" href="data:{kind};base64,{content}">{html.escape(label)}</a>'

@@ -1,3 +1,7 @@
+import base64
+import io
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -52,6 +56,35 @@ def test_only_names_are_put_into_words_not_what_a_cell_says():
     assert tables.texts(pd.DataFrame({"sizes": [[60, 120]]}))["sizes"].tolist() == ["[60, 120]"]
 
 
+def test_what_every_row_says_is_said_once_and_what_no_row_says_not_at_all():
+    table = pd.DataFrame({"model": ["a", "b"], "n": [32, 32], "auc": [0.7, 0.8], "flags": ["", ""]})
+    page = tables.shown(table).data
+    assert re.findall("<th>(.*?)</th>", page) == ["model", "AUC"] and "<p>In every row: n 32.</p>" in page
+    alike = tables.shown(table[["n"]].set_axis(pd.Index(["left", "right"], name="class"))).data
+    assert "<th>n</th>" in alike and "In every row" not in alike, "a table of equal counts stays a table"
+
+
+def test_a_single_row_stands_upright():
+    row = pd.DataFrame({"auc": [0.7], "flags": [""]}, index=pd.Index(["net"], name="model"))
+    page = tables.shown(row.assign(n=9)).data
+    assert re.findall("<t[hd]>(.*?)</t[hd]>", page) == ["model", "net", "AUC", "0.700", "n", "9"]
+    assert "<thead>" not in page
+
+
+def downloaded(shown):
+    """The table that the link of a shown one saves."""
+    content = re.search(r'href="data:text/tab-separated-values;base64,([^"]*)"', shown.data)[1]
+    return pd.read_csv(io.BytesIO(base64.b64decode(content)), sep="\t")
+
+
+def test_the_download_of_a_table_has_every_digit_and_every_column():
+    table = pd.DataFrame({"model": ["a", "b"], "n": 32, "accuracy": [0.123456789, np.nan]})
+    table = table.assign(accuracy_low=1 / 3, accuracy_high=2 / 3)
+    pd.testing.assert_frame_equal(downloaded(tables.shown(table)), table)
+    found = downloaded(tables.shown(tables.readable(table, ["accuracy"])))
+    assert found["accuracy"].tolist() == [f"0.123456789 [{1 / 3}, {2 / 3}]", f"– [{1 / 3}, {2 / 3}]"]
+
+
 def test_a_word_can_mean_something_else_here():
     assert "wrong labels" in tables.shown(pd.DataFrame({"wrong": [1]}), wrong="wrong labels").data
 
@@ -60,7 +93,7 @@ def test_a_comparison_says_both_values_the_interval_and_what_was_tested():
     test = {"model_a": "net", "model_b": "volumes", "metric": "lateralization_accuracy", "n": 40, "value_a": 0.7}
     test |= {"value_b": 0.65, "difference": 0.05, "ci_low": -0.1, "ci_high": 0.2, "p_corrected": 0.4, "reason": ""}
     said = tables.comparison_text(test)
-    assert "0.70 against 0.65, +5.0 points (95 % CI -10.0 to +20.0; corrected p = 0.400; n = 40), no evidence" in said
-    assert tables.gain_text(test).startswith("+5.0 points against volumes (95 % CI -10.0 to +20.0; corrected p")
+    assert "0.70 against 0.65, +5.0 points (95 % CI −10.0 to +20.0; corrected p = 0.400; n = 40), no evidence" in said
+    assert tables.gain_text(test).startswith("+5.0 points against volumes (95 % CI −10.0 to +20.0; corrected p")
     alone = tables.comparison_text(test | {"p_corrected": np.nan, "reason": "one fold"})
     assert alone.endswith("n = 40), no test: one fold.")
