@@ -82,7 +82,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "published": [
             "paper_confusion_table",
             "paper_summary",
-            "published_beside",
             "published_figures",
             "published_table",
             "split_accuracy",

@@ -134,31 +134,3 @@ def called(counts, true, predicted):
     count, n = int(total.loc[true, predicted]), int(total.loc[true].sum())
     low, high = wilson_interval(count, n)
     return {"count": count, "n": n, "share": count / n if n else np.nan, "ci_low": low, "ci_high": high}
-
-
-def published_beside():
-    """Published figures of telling the side, and on whom they were reached.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``system``, ``lateralization_accuracy``, ``n`` (as the source counts) and ``on whom``. Other people, other
-        scans, other definitions of the true side: to be read beside a table of this book, not against it.
-    """
-    follow_up, rows = published_figures("follow_up"), []
-    whom = f"patients of {follow_up['sites']} sites, 100 random splits"
-    reached = follow_up["lateralization_accuracy"]
-    for system, value in (
-        (f"Kaestner, Rao et al. 2023, CNN (mean of splits, SD {reached['sd']:.2f})", reached["mean"]),
-        ("Kaestner, Rao et al. 2023, hippocampal volumes", follow_up["hippocampal_volume_logistic_regression"]),
-        ("Kaestner, Rao et al. 2023, shuffled labels", follow_up["shuffled_labels"]),
-    ):
-        rows.append((system, value, follow_up["n"], whom))
-    for figure in ("figure_8", "figure_12"):
-        found = paper_summary(published_table(figure))
-        system = f"Rao, {figure.replace('_', ' ').capitalize()} (counted again; called control is wrong)"
-        rows.append((system, found["lateralized"] / found["patients"], found["patients"], "patients of the paper"))
-    for entry in published_figures("other_systems"):
-        if entry["task"].startswith("lateralize"):
-            rows.append((entry["name"], entry["accuracy"], entry["n"], entry["task"]))
-    return pd.DataFrame(rows, columns=["system", "lateralization_accuracy", "n", "on whom"])

@@ -32,6 +32,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "volume_scatter",
             "zscore_figure",
         ],
+        "people": ["people_list"],
         "phantom": ["cohort_points", "effects_forest", "measured_effects", "regions_beside", "sclerosis_axis"],
         "saliency": [
             "cascade_lines",

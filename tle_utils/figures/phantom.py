@@ -1,6 +1,5 @@
 """Figures of the chapters on how the phantom is matched to published effects, and on sclerosis (plotly)."""
 
-import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
@@ -56,7 +55,8 @@ def effects_forest(effects):
     figure.update_xaxes(range=reach, title_text="Cohen's d")
     figure.update_yaxes(automargin=True, tickfont_size=11, dtick=1, range=[-0.7, len(order) - 0.3])
     figure.update_annotations(font_size=13)
-    return figure.update_layout(height=150 + 17 * len(order), margin_t=110, legend={"y": 1.08})
+    alt = f"Cohen's d of {len(order)} regions in the phantom beside ENIGMA's 95 % intervals"
+    return figure.update_layout(height=150 + 17 * len(order), margin_t=110, legend_y=1.08, meta={"alt": alt})
 
 
 def regions_beside(regions):
@@ -85,11 +85,12 @@ def regions_beside(regions):
     ticks = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20]
     figure.update_xaxes(type="log", title_text="Grey matter of one side (ml)", tickvals=ticks, ticktext=ticks)
     figure.update_yaxes(automargin=True, tickfont_size=11, dtick=1, range=[-0.7, len(table) - 0.3])
-    return figure.update_layout(height=150 + 17 * len(table), legend={"y": 1.05})
+    alt = f"Grey matter of {len(table)} regions in the phantom's controls beside that of real people"
+    return figure.update_layout(height=150 + 17 * len(table), legend_y=1.05, meta={"alt": alt})
 
 
 def cohort_points(measured, names, marks):
-    """Several accuracies of each cohort, their mean and standard deviation, and marks to hold them against.
+    """Several accuracies of each cohort (points), quartiles, mean ± SD (dashed), and marks to hold them against.
 
     Parameters
     ----------
@@ -100,29 +101,13 @@ def cohort_points(measured, names, marks):
     marks : dict of str to dict
         Name of a mark to its value in some of the columns.
     """
-    place, values = {column: number for number, column in enumerate(names)}, measured[list(names)]
-    jitter = np.linspace(-0.08, 0.08, len(measured)) - 0.12
-    figure = go.Figure().add_scatter(
-        x=np.add.outer(range(len(names)), jitter).ravel(),
-        y=values.to_numpy().T.ravel(),
-        mode="markers",
-        name="one cohort",
-        marker={"color": COLOURS["control"], "size": 7, "opacity": 0.6},
-        text=[f"seed {seed}" for seed in measured.index] * len(names),
-        hovertemplate="%{text}: %{y:.3f}<extra></extra>",
-    )
-    figure.add_scatter(
-        x=[number + 0.12 for number in place.values()],
-        y=values.mean(),
-        error_y={"type": "data", "array": values.std()},
-        mode="markers",
-        name=f"mean ± SD of {len(measured)} cohorts",
-        marker={"color": COLOURS["control"], "size": 11},
-        hovertemplate="%{y:.3f}<extra></extra>",
-    )
+    figure, seeds = go.Figure(), [f"seed {seed}" for seed in measured.index]
+    looks = {"boxpoints": "all", "pointpos": 0, "jitter": 0.4, "boxmean": "sd", "marker_color": COLOURS["control"]}
+    for column, name in names.items():
+        figure.add_box(y=measured[column], name=name, text=seeds, showlegend=False, **looks)
     for (mark, known), symbol in zip(marks.items(), ("line-ew", "diamond-open", "x"), strict=False):
         figure.add_scatter(
-            x=[place[column] for column in known],
+            x=[names[column] for column in known],
             y=list(known.values()),
             mode="markers",
             name=mark,
@@ -130,8 +115,7 @@ def cohort_points(measured, names, marks):
             hovertemplate=f"{mark}: %{{y:.3f}}<extra></extra>",
         )
     figure.update_yaxes(title_text="Accuracy in a cohort")
-    figure.update_xaxes(tickvals=list(place.values()), ticktext=list(names.values()), range=[-0.5, len(names) - 0.5])
-    return figure.update_layout(height=440)
+    return figure.update_layout(height=440, meta={"alt": f"Accuracies of {len(measured)} phantom cohorts"})
 
 
 def measured_effects(effects):
@@ -159,7 +143,8 @@ def measured_effects(effects):
     figure.add_trace(diagonal(low, high, "measured = given"))
     figure.update_xaxes(title_text="Cohen's d given to the cohort")
     figure.update_yaxes(title_text="Cohen's d measured on its maps")
-    return figure.update_layout(height=520)
+    alt = f"Effects measured on the maps against those given, {len(effects)} points around the diagonal"
+    return figure.update_layout(height=520, meta={"alt": alt})
 
 
 def sclerosis_axis(curves, points, paper, tasks):

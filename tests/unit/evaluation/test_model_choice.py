@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from tle_utils.base.errors import TLEError
-from tle_utils.evaluation import calibration, model_choice, model_tests, published
+from tle_utils.evaluation import calibration, model_choice, model_tests
 from tle_utils.evaluation.calibration import recalibrated
 from tle_utils.models import crossval
 
@@ -208,9 +208,3 @@ def test_true_probabilities_show_the_error_that_is_promised():
         shown.append(calibration.calibration_table(*2 * [rows.assign(group=CLASSES[draw])]).iloc[0])
     shown = pd.DataFrame(shown)
     assert shown["ece_after"].mean() == pytest.approx(shown["ece_if_true"].mean(), abs=0.03)
-
-
-def test_published_figures_say_on_whom():
-    table = published.published_beside()
-    assert (table["on whom"] != "").all() and table["n"].notna().all()
-    assert table.set_index("system").filter(like="Figure 8", axis=0)["lateralization_accuracy"].item() == 237 / 330
