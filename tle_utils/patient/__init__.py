@@ -3,7 +3,7 @@
 Throughout this door:
 
 - ``model`` : ensemble.Ensemble, from `model_store.load_models`, and its ``card`` : model_card.ModelCard;
-- ``given`` and ``case`` : case.Given, from `case.given_image`, and case.Case, from `case.examine`;
+- ``given`` and ``case`` : case.Given, of `case.given_image` or `case.new_phantoms`, and case.Case, of `case.examine`;
 - ``person`` : dict with ``age`` (years), ``sex`` (F or M) and ``head_size_ml``; None where not known;
 - ``norms`` : norms.Norms, of the card, and ``known`` : out_of_distribution.TrainingMaps, of the card;
 - ``participants`` : pandas.DataFrame from `participants.load_participants`, and their classes, ``groups``;
@@ -20,12 +20,21 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "case": ["KINDS", "clear_results", "examine", "given_image", "own_options", "quality"],
+        "case": [
+            "KINDS",
+            "PHANTOMS",
+            "clear_results",
+            "examine",
+            "given_image",
+            "new_phantoms",
+            "own_options",
+            "quality",
+        ],
         "ensemble": ["answer_set", "ask_model", "trained_folds"],
-        "explanation": ["explanation_picture"],
+        "explanation": ["Y_MM", "explanation_picture"],
         "model_card": ["conformal_of", "describe_model", "provenance_rows", "result_rows"],
         "model_store": ["load_models", "write_models"],
-        "norms": ["beyond", "describe_norm", "hippocampus_rows", "zscores"],
+        "norms": ["beyond", "describe_norm", "hippocampus_rows", "hippocampus_text", "zscores"],
         "report": ["SHOWN", "card_content", "class_probabilities", "set_text", "write_card"],
     },
 )

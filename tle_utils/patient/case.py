@@ -22,6 +22,8 @@ from tle_utils.patient.model_card import map_options
 from tle_utils.phantom import maps as phantom_maps
 
 KINDS = {"t1w": "T1w scan", "gm": "grey-matter map"}
+PHANTOMS = {"sclerosis": "With sclerosis", "no_sclerosis": "Without sclerosis", "refused": "Refused"}
+"""Folders of the people of `new_phantoms`, and their titles."""
 RESULTS = ("card.html", "card.json", "regions.tsv")
 NO_IMAGE = (
     "No image was given, and nobody of this cohort is new to the model: "
@@ -73,12 +75,13 @@ class Case(NamedTuple):
 def clear_results(folder, image=None):
     """Remove what an earlier run left of its person: card, table of regions, maps; so that none is taken for another's.
 
-    `folder` holds the results of notebook 08; the `image` of this run stays if it lies there. TLEError when a file
-    cannot be removed.
+    `folder` holds the results of notebook 08, and one folder for each of `PHANTOMS`; the `image` of this run stays if
+    it lies there. TLEError when a file cannot be removed.
     """
-    folder = Path(folder)
-    for path in [*(folder / name for name in RESULTS), *folder.glob("image/*")]:
-        if image is None or path.resolve() != Path(image).resolve():
+    folder, kept = Path(folder), image and Path(image).resolve()
+    people = [folder, *(folder / name for name in PHANTOMS)]
+    for path in [path for one in people for path in (*(one / name for name in RESULTS), *one.glob("image/*"))]:
+        if path.resolve() != kept:
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
@@ -102,23 +105,17 @@ def own_options(maps, modulate=None, fwhm_mm=None):
     }
 
 
-def given_image(image, *, image_kind=None, age=None, sex=None, cohort=None, folder=None, made=None, seed=0):
+def given_image(image, *, image_kind=None, age=None, sex=None):
     """Find the image to look at (`Given`).
 
     Parameters
     ----------
     image : path-like or None
-        A T1w scan or a grey-matter map. None: a new phantom where the cohort is a phantom, else nothing.
+        A T1w scan or a grey-matter map, or nothing.
     image_kind : {"t1w", "gm"}, optional
         By default `names.kind_by_name`.
     age, sex : optional
         Of the person: years, F or M.
-    cohort : tle_utils.cohorts.manifest.Cohort, optional
-        Cohort of the run.
-    folder, made : path-like, optional
-        Results of notebook 01, for the settings of a new phantom, and the folder for its map.
-    seed : int
-        Seed of a new phantom.
 
     Raises
     ------
@@ -131,8 +128,6 @@ def given_image(image, *, image_kind=None, age=None, sex=None, cohort=None, fold
         raise TLEError(f"sex is '{sex}': give F or M, or leave it out")
     person = {"age": age, "sex": sex, "head_size_ml": None}
     if image is None:
-        if cohort and cohort.entry.kind == "phantom":
-            return _new_phantom(cohort, folder, made, seed)
         return Given("no image", None, "", person)
     path = Path(image)
     if not path.is_file():
@@ -140,27 +135,46 @@ def given_image(image, *, image_kind=None, age=None, sex=None, cohort=None, fold
     return Given(path.name, path, image_kind or names.kind_by_name(path), person)
 
 
-def _new_phantom(cohort, folder, made, seed):
-    """A patient whom no model of a phantom cohort has seen: the next left one after all that the manifest asks for.
+def new_phantoms(entry, maps, folder, seed=0):
+    """Left patients whom no model of a phantom cohort has seen: the next two after all that the manifest asks for.
 
-    The strength of the effects is that of the cohort's maps (``maps/truth.tsv`` of notebook 01), if there are any.
+    The first has sclerosis, the second has not; the third is the first once more, under a header in which sform and
+    qform contradict each other. The strength of the effects is that of the cohort's maps.
+
+    Parameters
+    ----------
+    entry : cohorts.manifest.Entry
+        What the manifest says of the cohort.
+    maps, folder : path-like
+        Maps of the cohort, with their ``truth.tsv`` if there is one, and where each person gets a folder.
+    seed : int
+        Of the phantoms.
+
+    Returns
+    -------
+    dict of str to Given
+        By the names of `PHANTOMS`.
     """
-    entry = cohort.entry
     settings = entry.model_dump(include=set(phantom_maps.Knobs.__dataclass_fields__) - {"seed", "label_noise"})
-    truth = Path(folder) / "maps" / "truth.tsv"
-    if truth.exists():
-        made_with = pd.read_csv(truth, sep="\t", usecols=["effect_scale", "sclerosis_fraction"], nrows=1)
-        settings |= made_with.iloc[0].to_dict()
-    knobs = phantom_maps.Knobs(seed, **settings)
-    drawn = phantom_maps.draw("left", entry.n_left, knobs)
-    path = Path(made) / names.map_name("sub-new", modulated=True)
-    images.write_image(path, phantom_maps.stored_map(drawn, knobs) * np.float32(phantom_maps.SLOPE), atlas.AFFINE)
-    called = phantom_maps.model_regions()[0]["name"].tolist()
-    loss = 1 - np.exp(drawn["effect"][called.index("left_hippocampus")])
-    row = drawn["row"]
-    person = {name: row[name] for name in ("age", "sex", "head_size_ml")}
-    known = {"group": "left", "sclerotic": bool(row["sclerotic"]), "loss": float(loss)}
-    return Given("a new phantom", path, "gm", person, known)
+    if (truth := Path(maps) / "truth.tsv").exists():
+        settings["effect_scale"] = pd.read_csv(truth, sep="\t")["effect_scale"].iloc[0].item()
+    place = phantom_maps.model_regions()[0]["name"].tolist().index("left_hippocampus")
+    paths = [Path(folder) / name / "image" / names.map_name("sub-new", modulated=True) for name in PHANTOMS]
+    found = []
+    for number, path in enumerate(paths[:2]):
+        knobs = phantom_maps.Knobs(seed, **settings | {"sclerosis_fraction": 1 - number})
+        drawn = phantom_maps.draw("left", entry.n_left + number, knobs)
+        row, loss = drawn["row"], 1 - np.exp(drawn["effect"][place])
+        images.write_image(path, phantom_maps.stored_map(drawn, knobs) * np.float32(phantom_maps.SLOPE), atlas.AFFINE)
+        person = {name: row[name] for name in ("age", "sex", "head_size_ml")}
+        known = {"group": "left", "sclerotic": row["sclerotic"], "loss": float(loss)}
+        found.append(Given(f"phantom {number + 1}", path, "gm", person, known))
+    image = nib.load(paths[0])
+    image.set_qform(np.diag([-1.0, 1, 1, 1]) @ atlas.AFFINE, 1)
+    paths[2].parent.mkdir(parents=True, exist_ok=True)
+    nib.save(image, paths[2])
+    found.append(found[0]._replace(name="phantom 1, contradictory header", path=paths[2], truth=None))
+    return dict(zip(PHANTOMS, found, strict=True))
 
 
 def _readable(path):
@@ -195,7 +209,7 @@ def examine(given, model, folder):
     except Exception as error:  # whatever a strange scan brings about is a reason to give no answer
         if not _readable(given.path):
             raise
-        text = " ".join(str(error).split())
+        text = " ".join(str(error).split()).replace(given.path.name, given.name)
         reason = text if isinstance(error, TLEError) else f"preprocessing failed ({type(error).__name__}: {text})"
         return Case(given, [reason], [], facts={"input_sha256": fingerprints.sha256(given.path)})
     if given.person["head_size_ml"] is None:

@@ -189,3 +189,13 @@ def beyond(table):
 def hippocampus_rows(table):
     """Rows of the hippocampus of a table of `zscores`, indexed by measure (left, right, asymmetry)."""
     return table[table["region"] == FIRST].set_index("measure").loc[list(PARTS)]
+
+
+def hippocampus_text(table):
+    """What a table of `zscores` says of the hippocampus: ml, the range of 95 % of healthy people, z (str)."""
+    words = []
+    for name, row in hippocampus_rows(table).iterrows():
+        unit = "" if name == "asymmetry" else " ml"
+        norm = f" (95 % of healthy people {row['low']:.2f} to {row['high']:.2f}, z = {row['z']:+.1f})"
+        words.append(f"{name} {row['value']:.2f}{unit}" + norm * bool(np.isfinite(row["z"])))
+    return ", ".join(words).replace("-", "−")

@@ -151,7 +151,9 @@ def test_map_of_another_kind_gives_no_answer(scan, tmp_path):
 
 def test_nothing_of_an_earlier_person_stays(scan, tmp_path):
     names = ("card.html", "card.json", "regions.tsv", "image/mwp1old.nii.gz", "image/mwp1old.json", "outputs.json")
-    (tmp_path / "image").mkdir()
+    names = (*names, "refused/card.html", "refused/regions.tsv", "sclerosis/image/sub-new.nii.gz")
+    for folder in ("image", "refused", "sclerosis/image"):
+        (tmp_path / folder).mkdir(parents=True)
     for name in names:
         (tmp_path / name).write_text("of another person")
     own = tmp_path / "image" / scan.name
@@ -163,8 +165,7 @@ def test_nothing_of_an_earlier_person_stays(scan, tmp_path):
 
 
 def test_nobody_to_answer_is_said_in_one_line(tmp_path):
-    given = patient_case.given_image(None, cohort=load_manifest().cohort("planted"), folder=tmp_path)
-    case = patient_case.examine(given, model(), tmp_path)
+    case = patient_case.examine(patient_case.given_image(None), model(), tmp_path)
     assert case.reasons == [patient_case.NO_IMAGE] and "-p image" in case.reasons[0] and not list(tmp_path.iterdir())
 
 
@@ -176,11 +177,32 @@ def test_own_options_are_the_runs_unless_told():
     assert patient_case.own_options([])["modulate"] is True
 
 
-def test_new_phantom_is_nobody_of_the_cohort_and_ill_on_the_left(tmp_path):
-    phantom = load_manifest().cohort("phantom")
-    given = patient_case.given_image(None, cohort=phantom, folder=tmp_path, made=tmp_path, seed=0)
-    assert given.truth["group"] == "left" and 18 <= given.person["age"] <= 70
-    grey = nib.load(given.path)
-    assert atlas.on_template_grid(grey) and given.person["head_size_ml"] > 1000
-    again = patient_case.given_image(None, cohort=phantom, folder=tmp_path, made=tmp_path / "again", seed=0)
-    assert again.path.read_bytes() == given.path.read_bytes() and again.truth == given.truth
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("new")
+    return folder, patient_case.new_phantoms(load_manifest().cohort("phantom").entry, folder, folder, seed=0)
+
+
+def test_new_phantoms_are_ill_on_the_left_one_with_and_one_without_sclerosis(phantoms):
+    folder, found = phantoms
+    assert list(found) == list(patient_case.PHANTOMS)
+    scar, none = found["sclerosis"], found["no_sclerosis"]
+    assert scar.truth["sclerotic"] and not none.truth["sclerotic"] and scar.truth["loss"] > 0.1 > none.truth["loss"]
+    assert {one.truth["group"] for one in (scar, none)} == {"left"} and scar.person != none.person
+    for name, one in found.items():
+        assert one.path.is_relative_to(folder / name / "image") and one.person["head_size_ml"] > 1000
+        assert atlas.on_template_grid(nib.load(one.path)) and 18 <= one.person["age"] <= 70
+
+
+def test_the_seed_makes_the_same_phantoms_whatever_share_of_the_cohort_is_sclerotic(phantoms, tmp_path):
+    entry = load_manifest().cohort("phantom").entry.model_copy(update={"sclerosis_fraction": 1.0})
+    again = patient_case.new_phantoms(entry, tmp_path, tmp_path, seed=0)
+    for name, one in phantoms[1].items():
+        assert again[name].path.read_bytes() == one.path.read_bytes() and again[name].truth == one.truth
+
+
+def test_the_header_that_contradicts_itself_is_refused_and_the_same_map_is_not(phantoms, tmp_path):
+    cases = {name: patient_case.examine(one, model(), tmp_path / name) for name, one in phantoms[1].items()}
+    (reason,) = cases["refused"].reasons
+    assert reason.startswith(phantoms[1]["refused"].name) and "left and right are uncertain" in reason
+    assert cases["sclerosis"].reasons == [] and cases["refused"].volumes is None

@@ -1,5 +1,7 @@
 """Norms: sides, covariates that are not known, what is stored, and what a few controls allow."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -70,6 +72,14 @@ def test_band_holds_95_percent_of_new_healthy_people_however_few_the_controls(pe
 
 def test_z_is_finite_for_what_no_control_comes_near(known):
     assert norms.hippocampus_rows(norms.zscores(known, average(hippocampus_left=1e-9), PERSON))["z"]["left"] > -38
+
+
+def test_the_hippocampus_is_told_in_ml_beside_healthy_people_and_without_a_norm_alone(known):
+    text = norms.hippocampus_text(norms.zscores(known, average(hippocampus_left=0.7), PERSON))
+    assert (
+        re.match(r"left 2\.\d\d ml \(95 % of healthy people [34]\.\d\d to 4\.\d\d, z = −\d", text) and "-" not in text
+    )
+    assert "healthy" not in norms.hippocampus_text(norms.zscores(norms.Norms(regressions=()), average(), PERSON))
 
 
 def test_patients_do_not_move_the_norm(known):
