@@ -44,7 +44,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "curves": [
             "TASKS",
-            "ends_text",
             "learning_curve",
             "mean_curves",
             "needed_sentence",

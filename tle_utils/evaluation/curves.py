@@ -16,7 +16,7 @@ from tle_utils.base.errors import TLEError
 from tle_utils.base.parallel import run_parallel
 from tle_utils.base.statistics import percentile_interval, wilson_interval
 from tle_utils.evaluation import metrics, published
-from tle_utils.evaluation.generalisation import MODELS, predict_cohort
+from tle_utils.evaluation.generalisation import predict_cohort
 from tle_utils.models import baselines, regional
 from tle_utils.models.crossval import make_folds
 from tle_utils.models.ideal_observer import IDEAL_OBSERVER
@@ -135,26 +135,6 @@ def noise_curve(cohort, folds, rates, net):
         point = curve_point(cohort, folds, net._replace(folder=Path(net.folder) / f"noise-{rate:g}"), labels)
         out.append(point.assign(rate=rate, wrong=int((labels != groups).sum())))
     return pd.concat(out, ignore_index=True)
-
-
-def ends_text(table, column, what):
-    """First and last point of the regional model's curve as text for a sentence.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `learning_curve` or `noise_curve`.
-    column : {"size", "rate"}
-        What the curve goes over.
-    what : str
-        Format of the column's value: ``"with {:.0f} participants"`` gives ``0.70 (95 % CI 0.59–0.79, n = 80) with 60
-        participants and 0.78 (…) with 120 participants``.
-    """
-    rows = table[table["model"] == MODELS[1]].sort_values(column).drop_duplicates(column)
-    return " and ".join(
-        f"{row.value:.2f} (95 % CI {row.ci_low:.2f}–{row.ci_high:.2f}, n = {row.n}) {what.format(getattr(row, column))}"
-        for row in rows.iloc[sorted({0, len(rows) - 1})].itertuples()
-    )
 
 
 def latent_predictions(truth, n_splits, seed):

@@ -168,14 +168,10 @@ def sclerosis_axis(curves, points, paper, tasks):
         models = curves[curves["task"] == task].groupby("model", sort=False)
         for (model, part), colour in zip(models, LINES, strict=False):
             figure.add_trace(band(part["share"], part["accuracy_low"], part["accuracy_high"], colour, model), **place)
-            looks = {
-                "mode": "lines",
-                "line": {"color": colour, "width": 2.5},
-                "legendgroup": model,
-                "showlegend": shown,
-            }
+            looks = {"mode": "lines", "line_color": colour, "line_width": 2.5, "showlegend": shown} | place
             over = f"{model}: %{{y:.2f}} at %{{x:.0%}}<extra></extra>"
-            figure.add_scatter(x=part["share"], y=part["accuracy"], name=model, hovertemplate=over, **looks, **place)
+            names = {"name": model, "legendgroup": model, "hovertemplate": over}
+            figure.add_scatter(x=part["share"], y=part["accuracy"], **names, **looks)
         of_task = points[points["task"] == task]
         for line in of_task[of_task["share"].isna()].itertuples():
             words = {"annotation_text": line.mark, "annotation_position": "right", "annotation_font_size": 12}

@@ -167,7 +167,6 @@ def test_a_left_lesion_is_told_and_more_noise_is_worse():
     regional = table[table["model"] == "regional volumes"].set_index("rate")
     assert regional.loc[0.0, "value"] > 0.85 and regional.loc[1.0, "value"] < 0.5 and regional.loc[0.0, "wrong"] == 0
     assert (table["n"] == 2 * N).all()
-    assert "with 100% wrong" in curves.ends_text(table, "rate", "with {:.0%} wrong")
 
 
 def test_the_net_takes_part_on_its_folds_and_finds_the_left_lesion(tmp_path):
