@@ -48,6 +48,12 @@ SLIDER = (
     "        (('strong', 1), ('faint', 0.4))])])\n"
     "go.Figure(go.Bar(y=[0.5, 0.5]), layout, frames)"
 )
+PLOT = (
+    "import plotly.graph_objects as go\n"
+    "from tle_utils.book.sphinx_outputs import glue_figure\n"
+    "plot = go.Figure(go.Scatter(y=[0.5, 0.7, 0.8]), {'title': 'Quoted by a page'})"
+)
+PICTURES = {"saliency-brains", "people", "failed-table"}  # glued by the mini chapter itself
 STREAMS = "import sys\nprint('one')\nprint('two', file=sys.stderr)\nprint('three')"
 BRAIN = (
     "import warnings\n"
@@ -65,6 +71,16 @@ STATIC = (
 )
 VIEW = "plotting.view_img(image, threshold=1, resampling_interpolation='nearest')"
 
+PEOPLE = (
+    "import numpy as np\n"
+    "from tle_utils import figures\n"
+    "rows = {'participant_id': ['sub-1', 'sub-2'], 'group': ['left', 'right'], 'p_control': 0.1, 'p_left': 0.2}\n"
+    "rows |= {'p_right': 0.7, 'predicted': 'right', 'model': 'net', 'split': 'test', 'repeat': 0}\n"
+    "listed = figures.people_list(pd.DataFrame(rows), dict.fromkeys(rows['participant_id'], np.eye(160)), {}, {})\n"
+    "glue('people', listed, display=False)\n"
+    "glue('failed-table', figures.shown(pd.DataFrame({'tried': ['a', 'b'], 'gain': [-0.1, 0.0]})), display=False)"
+)
+
 CHAPTERS = {
     "01_preprocessing": [TABLE],
     "02_replication": [STREAMS, FIGURE, "fig", "import pandas as pd", NESTED],
@@ -72,13 +88,10 @@ CHAPTERS = {
     "04_deep_model": [FIGURE],
     "05_saliency_maps": [BRAIN, STATIC, "glue('saliency-brains', figure, display=False)", VIEW],
     "06_multitask_model": [FIGURE, BOXES],
-    "07_model_comparison": [TABLE],
+    "07_model_comparison": [TABLE, PEOPLE],
     "08_new_patient": [STREAMS],
     "09_phantom_matching": [TABLE],
-    "10_sclerosis": [
-        FIGURE,
-        "from tle_utils.book.sphinx_outputs import glue_figure\nglue_figure('sclerosis-figure', fig, display=False)",
-    ],
+    "10_sclerosis": [TABLE],
     "90_new_chapter": ["print('no other file names this chapter')"],
 }
 CELLS = "<td>04_deep_model</td><td>ran</td><td>12.3</td><td>2026-01-01 00:00:00</td>"
@@ -96,10 +109,12 @@ RUN = {
 
 
 def glued(name):
-    """Code that glues every text that the pages of the book quote from a chapter."""
+    """Code that glues every text and every plotly figure that the pages of the book quote from a chapter."""
     pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "book").glob("*.md"))
     keys = set(re.findall(rf"{name}\.ipynb::([\w-]+)", pages))
-    return "\n".join(f"glue({key!r}, '0.90 (n = 8)', display=False)" for key in sorted(keys))
+    plots = set(re.findall(rf"\{{glue\}} ([\w-]+)\n:doc: {name}\.ipynb", pages)) - PICTURES
+    code = [f"glue({key!r}, '0.90 (n = 8)', display=False)" for key in sorted(keys)]
+    return "\n".join([*code, PLOT, *(f"glue_figure({key!r}, plot, display=False)" for key in sorted(plots))])
 
 
 def figure_headings(name):

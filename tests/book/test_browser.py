@@ -399,6 +399,19 @@ def test_the_slider_of_a_plot_moves_by_keyboard(mini_page):
     assert page.evaluate(height.replace("y[0]", "opacity")) == 0.4
 
 
+def test_participants_are_found_by_words_and_opened_by_keyboard(mini_page):
+    page = mini_page("people.html")
+    search, lines = page.get_by_label("Search"), page.locator(".tle-people summary")
+    search.press_sequentially("left wrong")
+    assert page.locator(".tle-people summary:visible").all_inner_texts() == [lines.first.inner_text()]
+    assert "sub-1: Left TLE; net: wrong" in lines.first.inner_text()
+    assert page.locator(".tle-people output").inner_text() == "1"
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert "0.70" in page.locator(".tle-people td:visible").all_inner_texts()
+    assert page.locator(".tle-people img:visible").evaluate_all("all => all.every((one) => one.naturalWidth === 160)")
+
+
 def test_pages_stay_small(book):
     """A tablet opens every page at once, and the whole book fits into a mail box."""
     large = {path.name: path.stat().st_size for path in pages(book) if path.stat().st_size > MAX_PAGE_BYTES}
