@@ -63,7 +63,7 @@ def people_list(predictions, images, importance, notes):
         line += f"; found by {correct.sum()} of {len(part)} models"
         text = tables.texts(part[["model", *columns]].rename(columns=columns), 2).to_html(index=False, border=0)
         text = re.sub(r"\n\s*", "", text).replace(' class="dataframe"', "")
-        pictures = _pictures(escape(name), images[name], importance.get(name))
+        pictures = _pictures(name, images[name], importance.get(name))
         parts.append(f"<details><summary>{escape(line)}</summary>{pictures}{text}</details>")
     search = f'<label>Search <input type="search" oninput="{escape(FIND)}"></label> '
     count = f'<output aria-live="polite">{len(parts)}</output> participants'
