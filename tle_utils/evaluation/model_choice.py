@@ -135,7 +135,7 @@ def choose_model(predictions, never=()):
 def choose_within_folds(predictions, never=()):
     """The model that each fold's own validation patients choose, by the least cross-entropy of the side.
 
-    No label of a fold's test part has a say in its choice. At the same loss the first model of the table is taken; for
+    No label of a fold's test part takes part in the choice. At the same loss the first model of the table is taken; for
     `never` see `choose_model`.
 
     Returns

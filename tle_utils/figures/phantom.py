@@ -182,20 +182,18 @@ def sclerosis_axis(curves, points, paper, tasks):
         for ours, part in of_task.dropna(subset="share").groupby("ours"):
             alike = part.groupby("share")["share"]  # side by side, not one upon the other
             shift = 0.02 * (alike.cumcount() - (alike.transform("size") - 1) / 2)
+            name, symbol = ("this run", "diamond") if ours else ("published", "circle")
+            looks = {"mode": "markers+text", "textposition": "top center", "legendgroup": name, "showlegend": shown}
             figure.add_scatter(
                 x=part["share"] + shift,
                 y=part["accuracy"],
                 error_y=error_bars(part, "accuracy", thickness=1, width=2),
-                mode="markers+text",
                 text=part["mark"],
-                textposition="top center",
-                marker={"color": GREY, "size": 9, "symbol": "diamond" if ours else "circle"},
-                name="this run" if ours else "published",
-                legendgroup=str(ours),
-                showlegend=shown,
+                marker={"color": GREY, "size": 9, "symbol": symbol},
+                name=name,
                 hovertext=part["name"],
                 hovertemplate="%{hovertext}: %{y:.3f}<extra></extra>",
-                **place,
+                **looks | place,
             )
     figure.update_xaxes(range=[-0.03, 1.06], tickformat=".0%")
     figure.update_xaxes(title_text="Share with hippocampal sclerosis", row=len(tasks))

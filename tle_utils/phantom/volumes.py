@@ -286,7 +286,7 @@ def ideal_observer(truth):
     """Class probabilities by someone who knows the generative model and the latent volumes: the upper bound.
 
     Uses the true latent volumes with age, sex and head size, and nothing of site, batch or label noise: what a
-    classifier gains above it is a confound or luck. Classes without a row in `truth` are ruled out.
+    classifier gains above it is a confound or chance. Classes without a row in `truth` are ruled out.
 
     Returns
     -------
