@@ -15,6 +15,7 @@ from tle_utils.base.errors import TLEError
 from tle_utils.book import run as runner
 from tle_utils.book.build import run_card
 from tle_utils.book.chain import chain
+from tle_utils.book.reference import reference_state
 
 PARAMETERS = 'profile: str = "demo"\ncohort: str = "phantom"\nseed: int = 0\nworkers: int = 2\n'
 CHECK = 'from tle_utils.base import require\nfrom tle_utils.book import check\n\np = check("{name}", globals())'
@@ -450,3 +451,6 @@ def test_reference_results_are_those_of_the_code(project, capsys):
     before = (folder / "reference.json").read_bytes()
     main(["run", "--profile", "paper", "--workers", "1"])
     assert main(["reference"]) == 0 and (folder / "reference.json").read_bytes() == before
+    assert reference_state() == "The results in the paper's design were made by the code of this copy."
+    (project / "notebooks" / "parameters" / "paper.yaml").write_text("global: {seed: 8}\n")
+    assert "before the code of 01_preprocessing, 02_replication changed" in reference_state()

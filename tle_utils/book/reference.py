@@ -14,13 +14,21 @@ from tle_utils.book.run import Run
 FOLDER, CARD = "reference", "reference.json"
 PROFILE, COHORT = "paper", "phantom"
 LARGEST = 60_000  # bytes of a table; longer ones have a row per participant
+NUMBERS = tuple(
+    f"tle_utils/{door}/" for door in ("base", "cohorts", "evaluation", "imaging", "models", "phantom", "saliency")
+)
+"""Doors whose code decides a number; the others show it."""
+
+
+def _code(step):
+    return digest({name: value for name, value in step.content.items() if name.startswith(NUMBERS)})
 
 
 def made_from(run):
-    """What the chapters of a run are made from: for each the checksum of its cells and code, and its parameters."""
+    """What the numbers of a run's chapters are made from: for each the checksum of its code, and its parameters."""
     return {
         name: {
-            "code": digest(step.content),
+            "code": _code(step),
             "parameters": {key: value for key, value in run.parameters[name].items() if key != "workers"},
         }
         for name, step in run.steps.items()
@@ -53,3 +61,15 @@ def write_reference():
     card = {"profile": PROFILE, "cohort": COHORT, "participants": people, "versions": provenance.versions()}
     write_json(folder / CARD, card | {"chapters": made_from(run), "files": files})
     return folder
+
+
+def reference_state():
+    """One sentence for pages: whether the reference results are there, and whether the code of today made them."""
+    path = project_root() / FOLDER / CARD
+    if not path.exists():
+        return "The paper's design has not been run: `make reference` does it."
+    made, now = json.loads(path.read_text(encoding="utf-8"))["chapters"], made_from(Run(PROFILE, COHORT))
+    if changed := [name for name in now if now[name] != made.get(name)]:
+        names = ", ".join(changed)
+        return f"The paper's design was run before the code of {names} changed: `make reference` runs it again."
+    return "The results in the paper's design were made by the code of this copy."
