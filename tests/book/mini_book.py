@@ -32,11 +32,16 @@ PANELS = (
 )
 TABLE = (
     "import pandas as pd\n"
-    "pd.DataFrame({f'correctly labelled column {i}': [0.123456, 1.0] for i in range(14)}, index=['control', 'left'])"
+    "from tle_utils import figures\n"
+    "columns = {f'correctly labelled column {i}': [0.123456, 1.0] for i in range(14)}\n"
+    "figures.shown(pd.DataFrame(columns, index=['control', 'left']))"
 )
 NESTED = (
+    "import pandas as pd\n"
+    "from tle_utils import figures\n"
     "index = pd.MultiIndex.from_product([['net', 'volumes'], ['left', 'right']], names=['model', 'class'])\n"
-    "pd.DataFrame({'n': [9, 80, 10, None], 'accuracy': ['0.9 [0.7–1.0]', '0.83', '–', '−0.1']}, index=index)"
+    "table = pd.DataFrame({'n': [9, 80, 10, None], 'accuracy': ['0.9 [0.7–1.0]', '0.83', '–', '−0.1']}, index=index)\n"
+    "figures.shown(table)"
 )
 SLIDER = (
     "steps = [dict(label=str(t), method='animate', args=[[str(t)], dict(mode='immediate')])\n"
@@ -83,7 +88,7 @@ PEOPLE = (
 
 CHAPTERS = {
     "01_preprocessing": [TABLE],
-    "02_replication": [STREAMS, FIGURE, "fig", "import pandas as pd", NESTED],
+    "02_replication": [STREAMS, FIGURE, "fig", NESTED],
     "03_lateralization_baseline": [FIGURE, BOXES, HEATMAP, PANELS, SLIDER],
     "04_deep_model": [FIGURE],
     "05_saliency_maps": [BRAIN, STATIC, "glue('saliency-brains', figure, display=False)", VIEW],

@@ -9,5 +9,5 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submod_attrs={"parameters": ["check"], "sphinx_outputs": ["glue_figure"]},
+    submod_attrs={"overview": ["answer_text"], "parameters": ["check"], "sphinx_outputs": ["glue_figure"]},
 )

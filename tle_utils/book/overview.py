@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +13,11 @@ from tle_utils.base.statistics import wilson_interval
 from tle_utils.base.text import markdown_table
 from tle_utils.book.chain import FIRST
 from tle_utils.cohorts.manifest import load_manifest
+from tle_utils.cohorts.participants import load_participants
 from tle_utils.evaluation import published
+from tle_utils.evaluation.model_tests import subgroups
 from tle_utils.models.ideal_observer import IDEAL_OBSERVER
+from tle_utils.models.predictions import AS_TRAINED
 
 RESULTS = "results"
 """Folder beside the pages with ``<chapter>/results.tsv`` of the run, as `build.stage` puts it there."""
@@ -43,7 +47,14 @@ REASONS = {
     "yes": "the paper's value lies inside the 95 % interval",
     "surpassed": "the 95 % interval lies above the paper's value",
     "no": "the 95 % interval lies below the paper's value",
-    "cannot be told": "not even the ideal observer, who knows the true volumes, reaches the paper's value here",
+    "untestable": "not even the ideal observer, who knows the true volumes, reaches the paper's value here",
+}
+
+LEADS = {
+    "yes": "Yes, as well as in the paper",
+    "surpassed": "Yes, and better than in the paper",
+    "no": "Better than chance, but not as well as in the paper",
+    "untestable": "Better than chance, but whether as well as in the paper cannot be tested here",
 }
 
 
@@ -79,9 +90,34 @@ def answer(folder, question):
     low, high, paper = row[f"{metric}_low"], row[f"{metric}_high"], paper_value(question)
     reproduced = "surpassed" if low > paper else "yes" if high >= paper else "no"
     if table[f"{metric}_high"].get(IDEAL_OBSERVER, np.nan) < paper:
-        reproduced = "cannot be told"
+        reproduced = "untestable"
     found = {"value": row[metric], "low": low, "high": high, "n": int(n), "chance": _chance(row, metric)}
     return found | {"bound": bound, "reproduced": reproduced}
+
+
+def answer_text(folder, chapter):
+    """The question that a chapter asks last, answered in one sentence by what `folder` has of it (see `answer`)."""
+    question = [question for question in QUESTIONS if question.chapter == chapter][-1]
+    found = answer(folder, question)
+    lead = LEADS[found["reproduced"]] if found["low"] > found["chance"] else "No, not shown to be better than chance"
+    what = f"the {question.metric.replace('_', ' ')} of the {question.model.split(' (')[0]}"
+    value = "{value:.2f} (95 % CI {low:.2f}–{high:.2f}, n = {n}); chance is {chance:.2f}".format(**found)
+    bound = "" if np.isnan(found["bound"]) else f", the upper bound {found['bound']:.2f}"
+    return f"{lead}: {what} is {value}{bound}, the paper {paper_value(question):.2f}."
+
+
+def _cell(verdict):
+    return f'<abbr title="{REASONS[verdict]}">{verdict}</abbr>'
+
+
+def verdicts(results, reference):
+    """Whether the paper is reproduced, by ``figure_metric`` of a question: dict of HTML with the reason on hover.
+
+    It is said of the reference results where there are some, else of this run.
+    """
+    folder = reference if Path(reference).exists() else results
+    found = {f"{question.figure}_{question.metric}": answer(folder, question) for question in QUESTIONS}
+    return {name: _cell(one["reproduced"]) if one else "–" for name, one in found.items()}
 
 
 def _shown(found):
@@ -105,8 +141,7 @@ def front_table(results, reference):
         cells += [_shown(there)] if known else []
         bound = "–" if np.isnan(judged["bound"]) else f"{judged['bound']:.2f}"
         cells += [f"{paper_value(question):.2f}", f"{judged['chance']:.2f}", bound]
-        why = f'<abbr title="{REASONS[verdict]}">{verdict}</abbr>'
-        rows.append([*cells, f"{why}[^{verdict.replace(' ', '-')}]"])
+        rows.append([*cells, f"{_cell(verdict)}[^{verdict.replace(' ', '-')}]"])
     if not rows:
         return "*This run has no answer to a question of the paper.*"
     header = ["question", "network", "this run", *["the paper's design"] * known]
@@ -123,33 +158,76 @@ def design_table(card, reference):
 
     def column(card, chapters):
         first, baseline = (chapters.get(name, {}).get("parameters", {}) for name in (FIRST, BASELINE))
-        entry, share, scale = load_manifest().cohorts.get(card["cohort"]), "not known", "real patients"
+        entry, known = load_manifest().cohorts.get(card["cohort"]), ["not known", "real patients"]
         if entry is not None and entry.kind == "phantom":
-            share, scale = (
-                default if (given := first.get(name)) is None else given
-                for name, default in (
-                    ("sclerosis_fraction", entry.sclerosis_fraction),
-                    ("effect_scale", entry.effect_scale),
-                )
-            )
-        values = (card.get("participants"), baseline.get("n_splits"), baseline.get("max_epochs"), share, scale)
+            given = [first.get(name) for name in ("sclerosis_fraction", "effect_scale")]
+            own = (entry.sclerosis_fraction, entry.effect_scale)
+            known = [default if value is None else value for value, default in zip(given, own, strict=True)]
+        values = [card.get("participants"), baseline.get("n_splits"), baseline.get("max_epochs"), *known]
         return ["–" if value is None else value for value in values]
 
-    columns = {
-        "": [
-            "participants",
-            "folds",
-            "epochs at most",
-            "patients with sclerosis (share)",
-            "effects, times the published",
-        ]
-    }
-    columns["this run"] = column(card, card["notebooks"])
+    names = ["participants", "folds", "epochs at most", "patients with sclerosis (share)"]
+    columns = {"": [*names, "effects, times the published"], "this run": column(card, card["notebooks"])}
     if reference:
         columns["the paper's design"] = column(reference, reference["chapters"])
     table = published.published_table("figure_8")
     columns["the paper"] = [int(table.to_numpy().sum()), len(table), "not stated", "not stated", "real patients"]
     return markdown_table(columns, zip(*columns.values(), strict=True))
+
+
+def side_shares(run):
+    """How often every method of a run folder names the side of its patients, with and without sclerosis.
+
+    Returns rows of `model_tests.subgroups`, the method that is best with sclerosis first (pandas.DataFrame); empty
+    where a chapter on the side has not run.
+    """
+    paths = [Path(run) / name / "predictions.tsv" for name in (BASELINE, DEEP, "06_multitask_model")]
+    if not all(path.exists() for path in paths):
+        return pd.DataFrame()
+    rows = pd.concat([pd.read_csv(path, sep="\t", dtype={"participant_id": str}) for path in paths])
+    rows = rows.drop_duplicates(["model", "participant_id", "repeat", "fold", "split"], ignore_index=True)
+    other = rows["model"].isin(("majority", "shuffled labels")) | rows["model"].str.endswith(AS_TRAINED)
+    people = load_participants(Path(run) / FIRST)
+    people["sclerosis"] = people["mts"].map({True: "with sclerosis", False: "without"})
+    table = subgroups(rows[~other & (rows["group"] != "control")], people, "sclerosis")
+    best = table.drop_duplicates("model").sort_values(SIDE, ascending=False)["model"]
+    return table.set_index("model").loc[best].reset_index()
+
+
+def side_picture(run):
+    """The front page's picture (HTML): `side_shares` with 95 % intervals, chance and the paper's values.
+
+    Filled circles are patients with sclerosis, open ones those without; "" where nothing is known of the side.
+    """
+    table, step, top = side_shares(run), 36, 44
+    if table.empty:
+        return ""
+    foot, said = top + step * table["model"].nunique(), []
+    marks = [(paper_value(asked), f"the paper, {asked.model[:11]}") for asked in QUESTIONS[:2:-1]] + [(0.5, "chance")]
+    parts = [
+        f'<path d="M{_x(value)} {6 + 13 * row}V{foot}" stroke-dasharray="{6 - 2 * row} 4"/>'
+        f'<text x="{_x(value) - 4}" y="{12 + 13 * row}" text-anchor="end">{name} {value:.2f}</text>'
+        for row, (value, name) in enumerate(marks)
+    ]
+    for row, (model, part) in enumerate(table.groupby("model", sort=False)):
+        y, values = top + step * row + 14, " and ".join(f"{value:.2f}" for value in part[SIDE])
+        said.append(f"{model}: {values}")
+        parts.append(f'<text y="{y}">{escape(model)}</text><text x="460" y="{y}" text-anchor="end">{values}</text>')
+        for line, one in enumerate(part.to_dict("records"), start=1):
+            low, value, high = (_x(one[f"{SIDE}{end}"]) for end in ("_low", "", "_high"))
+            place, fill = y + 7 * line, "none" if one["subgroup"] == "without" else "currentColor"
+            parts.append(f'<path d="M{low} {place}H{high}" opacity="0.5"/>')
+            parts.append(f'<circle cx="{value}" cy="{place}" r="4" fill="{fill}"/>')
+    groups = table.drop_duplicates("subgroup")
+    who = " and ".join(f"{name} (n = {n})" for name, n in zip(groups["subgroup"], groups["n"], strict=True))
+    label = escape(f"Share of patients whose side is named correctly, {who}. {'; '.join(said)}")
+    svg = f'<svg class="tle-side" viewBox="0 0 460 {foot + 4}" role="img" aria-label="{label}">'
+    return f"<div>{svg}{''.join(parts)}</svg></div>"
+
+
+def _x(share):
+    """Place of a share in `side_picture`, in pixels of its 460."""
+    return round(8 + 444 * share)
 
 
 def participants_table():

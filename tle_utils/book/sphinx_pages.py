@@ -16,10 +16,10 @@ from pathlib import Path
 from docutils import nodes
 from sphinx.transforms import SphinxTransform
 
-from tle_utils.base.project import project_root
+from tle_utils.base.project import project_root, run_folder
 from tle_utils.base.text import amount, clock, markdown_table
 from tle_utils.book import reference
-from tle_utils.book.overview import RESULTS, design_table, front_table, participants_table
+from tle_utils.book.overview import RESULTS, design_table, front_table, participants_table, side_picture, verdicts
 from tle_utils.cohorts.download import published_files
 from tle_utils.cohorts.manifest import load_manifest
 from tle_utils.evaluation import published
@@ -161,8 +161,11 @@ def facts(source):
         "calibration": {"least_validation": LEAST_VALIDATION},
         "preset_table": preset_table(),
         "participants_table": participants_table(),
+        "reproduced": verdicts(Path(source) / RESULTS, kept),
         "front_table": front_table(Path(source) / RESULTS, kept),
         "design_table": design_table(card, known),
+        "reference_state": reference.reference_state(),
+        "side_picture": side_picture(run_folder(card["profile"], card["cohort"])),
         "run": run_facts(card),
     }
 

@@ -1,9 +1,14 @@
-"""Figures that compare: pairs of models, curves, conditions, sets of answers, tables of a batch (plotly)."""
+"""Figures that compare: the paper and this run, pairs of models, curves, conditions, sets of answers (plotly)."""
+
+import itertools
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
-from tle_utils.figures.numbers import COLOURS, DOTTED, GREY, LINES, NAMES, diagonal, error_bars, wrapped
+from tle_utils.evaluation import published
+from tle_utils.figures.numbers import DOTTED, GREY, LINES, NAMES, SPLIT_COLOURS, diagonal, error_bars, wrapped
 
 ANSWERS = {
     "correct": ("one answer, correct", LINES[3]),
@@ -12,12 +17,98 @@ ANSWERS = {
     "empty": ("cannot tell: no answer", GREY),
     "wrong": ("one answer, wrong", LINES[4]),
 }
-BATCH_MARKS = {
-    "left found": (COLOURS["left"], "circle"),
-    "left called right": (COLOURS["left"], "circle-open"),
-    "control called left": (COLOURS["control"], "diamond"),
-    "right called left": (COLOURS["right"], "square"),
-}
+SHARES = ["#fdae6b", "#ffffff", "#6baed6"]  # of a true class: wrong, nobody, correct
+
+
+def _theirs_and_ours():
+    """Two panels on one axis, the paper's first."""
+    return make_subplots(1, 2, shared_yaxes=True, subplot_titles=["The paper", "This run"], horizontal_spacing=0.03)
+
+
+def _box(part, value, split, **looks):
+    """Quartiles, the mean and one point per fold."""
+    colour = {"color": SPLIT_COLOURS[split]}
+    points = {"boxpoints": "all", "pointpos": 0, "jitter": 0.4, "boxmean": True, "marker": colour | {"size": 7}}
+    return go.Box(y=part[value], text=[f"fold {fold}" for fold in part["fold"]], line=colour, **points, **looks)
+
+
+def paper_metrics(folds, printed, order):
+    """What the paper prints of its measures, beside a box and a point per fold of this run (Figure 4).
+
+    `folds` come from `metrics.fold_metrics`; `printed` is a dict of metric to value, `order` one of metric to name,
+    from left to right.
+    """
+    figure = _theirs_and_ours()
+    mark = {"color": SPLIT_COLOURS["test"], "size": 11, "symbol": "diamond"}
+    figure.add_scatter(x=list(order.values()), y=[printed[name] for name in order], mode="markers", marker=mark)
+    for metric, name in order.items():
+        part = folds[(folds["metric"] == metric) & folds["value"].notna()]
+        figure.add_trace(_box(part, "value", "test", name=name), 1, 2)
+    figure.update_xaxes(range=[-0.6, len(order) - 0.4], showgrid=False)
+    figure.update_yaxes(range=[-0.03, 1.03]).update_yaxes(title_text="Value", col=1)
+    words = ", ".join(f"{name} {printed[metric]:.2f}" for metric, name in order.items())
+    meta = {"alt": f"The paper: {words}. This run: the same measures in each fold"}
+    return figure.update_layout(height=420, showlegend=False, meta=meta)
+
+
+def paper_accuracies(predictions, printed):
+    """Accuracy in each fold, the paper's beside ours, on validation and test participants (Figures 7 and 11).
+
+    `printed` is a dict of model to its table of `published.published_table`, which has the test participants only.
+    """
+    figure, pairs = _theirs_and_ours(), pd.MultiIndex.from_tuples(published.PAPER_COLUMNS.values())
+    correct = predictions.assign(accuracy=predictions["group"] == predictions["predicted"])
+    ours = correct.groupby(["model", "split", "repeat", "fold"])["accuracy"].mean().reset_index()
+    theirs = {name: published.split_accuracy(table).rename_axis("fold") for name, table in printed.items()}
+    theirs = pd.concat(theirs, names=["model"]).reset_index().assign(split="test")
+    counts = sum(printed.values()).sum().set_axis(pairs).groupby(level=0).sum()
+    largest = counts.max() / counts.sum(), predictions["group"].value_counts(normalize=True).max()
+    for column, scores in enumerate((theirs, ours), 1):
+        for split in ("validation", "test"):
+            part = scores[scores["split"] == split]
+            looks = {
+                "x": part["model"].str.replace(" (", "<br>(", regex=False),
+                "name": split,
+                "legendgroup": split,
+                "offsetgroup": split,
+            }
+            figure.add_trace(_box(part, "accuracy", split, showlegend=column == 2, **looks), 1, column)
+        words = {"annotation_text": "always the largest class"} if column == 1 else {}
+        figure.add_hline(largest[column - 1], line=DOTTED, row=1, col=column, **words)
+    figure.update_yaxes(range=[-0.03, 1.03]).update_yaxes(title_text="Accuracy in a fold", col=1)
+    means = (f"{name} {part.mean():.2f}" for name, part in theirs.groupby("model")["accuracy"])
+    meta = {"alt": f"Accuracy in each fold. Mean of the paper's test parts: {', '.join(means)}"}
+    return figure.update_layout(height=460, boxmode="group", margin_t=90, legend_y=1.1, meta=meta)
+
+
+def paper_splits(theirs, ours):
+    """Confusion tables of every split, the paper's above ours, each closed by its sum (Figures 8 and 12).
+
+    Both have the nine columns of `published.paper_confusion_table`; heads are the true class and the class called, a
+    colour is the share of the true class in a row, blue where it is correct.
+    """
+    pairs = list(itertools.product(NAMES, NAMES))
+    heads = [[f"true: {NAMES[true]}" for true, _ in pairs], [f"called<br>{said}" for _, said in pairs]]
+    sign = np.array([1 if true == said else -1 for true, said in pairs])
+    figure, cell = make_subplots(2, 1, row_heights=[len(theirs) + 1, len(ours) + 1], vertical_spacing=0.03), "#111111"
+    for row, (name, table) in enumerate((("The paper", theirs), ("This run", ours)), 1):
+        counts = table.set_axis(published.PAPER_COLUMNS.values(), axis=1)[pairs]
+        counts = pd.concat([counts, counts.sum().to_frame("all").T])
+        n = counts.T.groupby(heads[0]).transform("sum").T
+        matrix = go.Heatmap(z=(counts / n).fillna(0) * sign, x=heads, y=counts.index.astype(str))
+        matrix.update(text=counts, texttemplate="%{text}", textfont_color=cell, customdata=n, xgap=2, ygap=2)
+        matrix.update(colorscale=SHARES, zmin=-1, zmax=1, showscale=False)
+        matrix.hovertemplate = "split %{y}: %{x}, %{text} of %{customdata}<extra></extra>"
+        figure.add_trace(matrix, row, 1)
+        figure.update_yaxes(title_text=name, autorange="reversed", type="category", row=row)
+    figure.update_xaxes(showgrid=False, side="top", row=1).update_xaxes(
+        matches="x", showticklabels=False, showdividers=False, row=2
+    )
+    figure.update_yaxes(showgrid=False)
+    sums = (published.paper_summary(table) | {"splits": len(table)} for table in (theirs, ours))
+    said = "; this run ".join("{correct} of {n} correct in {splits} splits".format(**found) for found in sums)
+    meta = {"alt": f"Confusion tables of every split: the paper {said}"}
+    return figure.update_layout(height=150 + 26 * (len(theirs) + len(ours) + 2), meta=meta)
 
 
 def pairs_matrix(table):
@@ -115,17 +206,6 @@ def condition_points(table, row, condition, value="lateralization_accuracy", cha
     span = [-0.6, len(names) - 0.4]
     figure.update_yaxes(automargin=True, range=span, tickvals=list(place.values()), ticktext=wrapped(place))
     return figure.update_layout(height=170 + 56 * len(names), meta={"alt": f"{label} of {', '.join(names)}"})
-
-
-def signature_figure(found):
-    """Shares of `sites.signature` (left found, others called left) with 95 % intervals, one line per table."""
-    label = "share of the true class"
-    shares = found.rename(columns={"share": label, "ci_low": f"{label}_low", "ci_high": f"{label}_high"})
-    figure = condition_points(shares, "table", "what", label, chance=None)
-    for trace in figure.data:
-        colour, symbol = BATCH_MARKS[trace.name]
-        trace.marker = {"size": 10, "color": colour, "symbol": symbol, "line": {"width": 2, "color": colour}}
-    return figure
 
 
 def set_answers(summary):

@@ -85,41 +85,6 @@ def loss_curves(curves):
     return figure.update_layout(height=130 + 200 * rows, margin_t=90, legend_y=1 + 0.2 / rows)
 
 
-def _box(part, value, split, **looks):
-    """Quartiles, the mean and one point per fold."""
-    colour = {"color": SPLIT_COLOURS[split]}
-    points = {"boxpoints": "all", "pointpos": 0, "jitter": 0.4, "boxmean": True, "marker": colour | {"size": 7}}
-    return go.Box(y=part[value], text=[f"fold {fold}" for fold in part["fold"]], line=colour, **points, **looks)
-
-
-def metric_points(folds, order):
-    """One point per fold, quartiles and the mean of every measure of `metrics.fold_metrics` (Figure 4).
-
-    `order` is a dict: metrics to show, from left to right, to their names on the axis.
-    """
-    figure = go.Figure()
-    for metric, name in order.items():
-        part = folds[(folds["metric"] == metric) & folds["value"].notna()]
-        figure.add_trace(_box(part, "value", "test", name=name, showlegend=False))
-    figure.update_yaxes(title_text="Value in a fold", range=[-0.03, 1.03])
-    return figure.update_layout(height=420)
-
-
-def accuracy_boxes(predictions):
-    """Box plots of the accuracy in each fold on the validation and the test participants (Figures 7 and 11)."""
-    correct = predictions.assign(accuracy=predictions["group"] == predictions["predicted"])
-    scores = correct.groupby(["model", "split", "repeat", "fold"])["accuracy"].mean().reset_index()
-    figure = go.Figure()
-    for split in ("validation", "test"):
-        part = scores[scores["split"] == split]
-        figure.add_trace(_box(part, "accuracy", split, x=part["model"], name=split))
-    largest = predictions["group"].value_counts(normalize=True).max()
-    words = "always the largest class"
-    figure.add_hline(largest, line=DOTTED, annotation_text=words, annotation_position="bottom left")
-    figure.update_yaxes(title_text="Accuracy in a fold", range=[-0.03, 1.03])
-    return figure.update_layout(height=440, boxmode="group")
-
-
 def model_intervals(results, value="accuracy", *, chance=None, label=None, chosen=None, bounds=()):
     """A point and its 95 % interval for every model.
 

@@ -8,7 +8,6 @@ from tle_utils.base.errors import TLEError
 from tle_utils.evaluation import published
 from tle_utils.evaluation import sites as evaluation_sites
 from tle_utils.evaluation.model_tests import results_table
-from tle_utils.figures import comparison
 from tle_utils.figures import tables as figures_tables
 from tle_utils.imaging import atlas, slices
 from tle_utils.models import baselines, crossval
@@ -209,6 +208,3 @@ def test_the_verdict_needs_both_halves_of_the_signature():
     fewer = evaluation_sites.signature({name: table for name, table in (paper | ours).items() if name != "like it"})
     assert "0 of 2 planted batches: none of these" in evaluation_sites.batch_verdict(fewer, ["paper"])["planted"]
     assert "Without a batch: 9 of 200" in text["planted"]
-    assert len(comparison.signature_figure(evaluation_sites.signature(paper | ours)).data) == len(
-        evaluation_sites.CALLS
-    )

@@ -1,10 +1,15 @@
 """Figures show the numbers of their tables, with signs, shares and conditions where they belong."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from tle_utils.evaluation import published
 from tle_utils.figures import comparison, numbers
+
+CLASSES = ("control", "left", "right")
 
 
 def results(names=("net", "volumes", "majority")):
@@ -18,6 +23,53 @@ def test_the_chosen_model_stands_out_and_bounds_are_open():
     colour, symbol = (dict(zip(trace.y, part, strict=True)) for part in (trace.marker.color, trace.marker.symbol))
     assert colour["volumes"] != colour["net"] == colour["majority"]
     assert symbol["majority"] == "circle-open" and symbol["net"] == "circle"
+
+
+def random_predictions(n, models=("net",)):
+    """Validation and test rows of n participants in three folds, classes called at random."""
+    rng, folds = np.random.default_rng(0), {"test": 0, "validation": 1}
+    rows = []
+    for model, (split, shift), number in itertools.product(models, folds.items(), range(n)):
+        p = rng.dirichlet([1, 1, 1])
+        row = {
+            "model": model,
+            "participant_id": f"s{number}",
+            "group": CLASSES[number % 3],
+            "repeat": 0,
+            "split": split,
+        }
+        row |= {"fold": (number // 3 + shift) % 3, "predicted": CLASSES[p.argmax()]}
+        rows.append(row | dict(zip(("p_control", "p_left", "p_right"), p, strict=True)))
+    return pd.DataFrame(rows)
+
+
+def test_splits_of_the_paper_and_ours_stand_under_one_head_with_their_sums():
+    theirs, ours = published.published_table("figure_8"), published.paper_confusion_table(random_predictions(63))
+    paper, run = comparison.paper_splits(theirs, ours).data
+    heads = list(zip(*paper.x, strict=True))
+    assert heads == list(zip(*run.x, strict=True)) and len(set(heads)) == 9
+    place = heads.index(("true: Left TLE", "called<br>right"))
+    assert list(paper.text[-1]) == [165, 0, 5, 14, 99, 57, 22, 0, 138], "counted from Figure 8"
+    assert paper.text[4][place] == 13 and paper.z[4][place] == pytest.approx(-13 / 17), "split 4"
+    assert paper.z[0][0] == pytest.approx(16 / 17) and list(paper.y) == [*map(str, range(10)), "all"]
+    assert sum(run.text[-1]) == 63 and sum(run.text[0]) == 21 and len(run.y) == 4
+
+
+def test_accuracies_of_the_paper_are_those_of_its_splits_beside_ours():
+    printed = {"net": published.published_table("figure_8"), "deep": published.published_table("figure_12")}
+    figure = comparison.paper_accuracies(random_predictions(63, printed), printed)
+    points = {(trace.xaxis, trace.name): np.asarray(trace.y, float) for trace in figure.data}
+    assert len(points["x", "test"]) == 20 and points["x", "test"].mean() == pytest.approx((402 + 416) / 1000)
+    assert not len(points["x", "validation"]), "the paper prints none"
+    assert len(points["x2", "test"]) == len(points["x2", "validation"]) == 6
+    assert {round(shape.y0, 2) for shape in figure.layout.shapes} == {0.34, 0.33}, "170 of 500, 21 of 63"
+
+
+def test_a_measure_of_the_paper_stands_over_the_same_name_as_ours():
+    folds = pd.DataFrame({"metric": ["ppv", "ppv", "auc"], "value": [0.5, np.nan, 0.7], "fold": [0, 1, 0]})
+    theirs, *ours = comparison.paper_metrics(folds, {"auc": 0.95, "ppv": 1}, {"ppv": "PPV", "auc": "AUC"}).data
+    assert dict(zip(theirs.x, theirs.y, strict=True)) == {"PPV": 1, "AUC": 0.95}
+    assert {box.name: list(box.y) for box in ours} == {"PPV": [0.5], "AUC": [0.7]}
 
 
 def test_pairs_read_row_less_column_both_ways():
