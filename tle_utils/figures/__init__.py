@@ -50,6 +50,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "map_grid",
             "saliency_takeaways",
             "truth_points",
+            "truth_texts",
             "volume_text",
         ],
         "tables": [
@@ -58,7 +59,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "gain_text",
             "interval_text",
             "readable",
-            "readable_signature",
             "settings_table",
             "shown",
             "word",

@@ -14,6 +14,11 @@ from tle_utils.imaging.atlas import SIDES
 from tle_utils.saliency import scores
 
 METHODS = ("gradcam", "gradcam++", "smoothgrad", "integrated_gradients", "occlusion")
+WHO = {
+    "all patients": "patients",
+    "side correct": "patients whose side is called correctly",
+    "side correct, sclerotic": "sclerotic patients whose side is called correctly",
+}  # the groups of patients of `scores.goal`
 COLOURS = dict(zip(METHODS, LINES, strict=False)) | {scores.NETWORK_FREE: GREY}
 
 
@@ -56,11 +61,11 @@ def map_grid(columns, backgrounds, y_mm, title):
 
 
 def glass_brain(image, title):
-    """A map (nibabel image in MNI space, values from 0) as seen through the brain from three sides."""
-    figure = plt.figure(figsize=(brains.WIDTH, 2.8), dpi=brains.DPI)
-    looks = {"colorbar": True, "cmap": "YlOrRd", "vmin": 0, "threshold": 1e-3, "cbar_tick_format": "%.2f"}
-    display = plotting.plot_glass_brain(image, figure=figure, **looks)
-    display.title(title, size=11, color="black", bgcolor="white")
+    """A volume in MNI space (nibabel image, values 0 to 1) as seen through the brain from three sides, from 0.2 on."""
+    figure = plt.figure(figsize=(brains.WIDTH, 2.8), dpi=brains.DPI, FigureClass=brains.Picture)
+    looks = {"colorbar": True, "cmap": "YlOrRd", "vmin": 0, "vmax": 1, "threshold": 0.2, "cbar_tick_format": "%.1f"}
+    plotting.plot_glass_brain(image, figure=figure, **looks)
+    figure.suptitle(f"{title}\n{brains.CONVENTION}", fontsize=10)
     plt.close(figure)
     return figure
 
@@ -146,6 +151,22 @@ def _interval(row, name):
     return text.replace("-", "−")
 
 
+def truth_texts(summary):
+    """How often the map that stands for all meets the affected hippocampus, and on which side it is greater (str, str).
+
+    Both in the patients of `scores.goal`, beside the map that needs no network.
+    """
+    row = scores.goal(summary)
+    free = summary[(summary["cases"] == row["cases"]) & (summary["method"] == scores.NETWORK_FREE)].iloc[0]
+    return (
+        f"In {WHO[row['cases']]}, {kind_name(row['method'], row['layer'])} meets the affected hippocampus "
+        f"{_interval(row, 'over_chance')} times as often as chance; the deviation alone, without a network, "
+        f"{free['over_chance']:.2f} times.",
+        f"It is greater on the affected side in {_interval(row, 'affected_side')} of them, the deviation alone in "
+        f"{free['affected_side']:.2f} (chance: 0.5).",
+    )
+
+
 def saliency_takeaways(verdicts, unfit, summary, expected):
     """What the chapter found, in sentences by the name that they are glued under (dict of str to str).
 
@@ -154,48 +175,42 @@ def saliency_takeaways(verdicts, unfit, summary, expected):
     """
     kinds = verdicts.groupby(["network", "method", "layer"], sort=False)["verdict"].agg(set)
     unclear = sum("unclear" in found and "unfit" not in found for found in kinds)
-    names = [f"{kind_name(*kind)} of the {network}" for network, *kind in kinds.index if (network, *kind) in unfit]
-    stay, are = ("stays", "is") if len(names) == 1 else ("stay", "are")
+    failing = sum(kind in unfit for kind in kinds.index)
     sanity = (
-        f"Of {len(kinds)} kinds of maps, {len(names)} {stay} alike when the network forgets what it learned and {are} "
-        f"unfit{': ' + ', '.join(names) if names else ''}; for {unclear} it is unclear."
+        f"{failing} of {len(kinds)} kinds of maps hardly change when the network forgets what it learned (unfit); "
+        f"{unclear} are unclear."
     )
     if summary.empty:
-        came = hits = side = goal = "In this cohort the place of no lesion is known: no map is held against the truth."
+        nowhere = "in this cohort the place of no lesion is known, so no map is held against the truth."
+        came = hits = side = nowhere.capitalize()
+        answer = f"This cannot be told here: {nowhere}"
     else:
         row = scores.goal(summary)
-        free = summary[(summary["cases"] == row["cases"]) & (summary["method"] == scores.NETWORK_FREE)].iloc[0]
         counts = expected["verdict"].value_counts()
+        hits, side = truth_texts(summary)
         came = (
-            f"Of {len(expected)} expectations from larger studies, {counts.get('agrees', 0)} came out so, "
+            f"Of {len(expected)} expectations from larger studies {counts.get('agrees', 0)} came out so, "
             f"{counts.get('does not agree', 0)} did not, and {counts.get('unclear', 0)} are unclear."
         )
-        hits = (
-            f"{kind_name(row['method'], row['layer'])}, the map that stands for all, puts its most important voxels "
-            f"into the affected hippocampus {_interval(row, 'over_chance')} times as often as chance ({row['cases']}, "
-            "networks preferred by the validation part of their fold); the deviation from the mean control alone, "
-            f"without a network, {_interval(free, 'over_chance')} times."
+        everyone = summary[(summary["method"] == row["method"]) & (summary["cases"] == scores.CASES[0])].iloc[0]
+        answer = (
+            f"{'Yes' if row['met'] else 'No'}, in {WHO[row['cases']]} (n = {row['n']:.0f}): "
+            f"{kind_name(row['method'], row['layer'])} meets the affected hippocampus {row['over_chance']:.1f} times "
+            f"as often as chance (goal: {scores.OVER_CHANCE:g}) and is greater on its side in "
+            f"{row['affected_side']:.2f} of them (goal: {scores.AFFECTED_SIDE:g}); in all patients "
+            f"(n = {everyone['n']:.0f}) this is {everyone['over_chance']:.1f} times and "
+            f"{everyone['affected_side']:.2f}."
         )
-        side = (
-            f"The affected hippocampus is the more important one in {_interval(row, 'affected_side')} of them "
-            f"(chance is 0.5); the deviation alone in {_interval(free, 'affected_side')}."
-        )
-        goal = (
-            f"That {'meets' if row['met'] else 'does not meet'} the goal of {scores.OVER_CHANCE:g} times chance and "
-            f"the affected side in {scores.AFFECTED_SIDE:g} of the cases."
-        )
-    texts = {"sanity": sanity, "expected": came, "hits": hits, "side": side, "goal": goal}
+    texts = {"goal": answer, "sanity": sanity, "expected": came, "hits": hits, "side": side}
     return {f"saliency-{name}": text for name, text in texts.items()}
 
 
 def volume_text(places):
     """Where networks trained on the left hippocampal volume look (`volume_truth.places`), in a sentence."""
     own = places[places["method"] == "smoothgrad"]
-    row = scores.summarise(own, ["method"], ["left", "right", "grey", "over_grey"]).iloc[0]
+    row = scores.summarise(own, ["method"], ["over_grey"]).iloc[0]
+    r = scores.correlation(own, "volume", "predicted")["value"]
     return (
-        "Networks trained on the left hippocampal volume of unaltered brains tell it with a correlation of "
-        f"{_interval(scores.correlation(own, 'volume', 'predicted'), 'value')} out of fold; SmoothGrad puts "
-        f"{100 * row['left']:.1f} % of what moves the number into the left hippocampus (with the tolerance), which "
-        f"holds {100 * row['grey']:.1f} % of the grey matter here: {_interval(row, 'over_grey')} times as much; "
-        f"the right one gets {100 * row['right']:.1f} %."
-    )
+        f"Networks that learn the left hippocampal volume (r = {r:.2f} out of fold) put {_interval(row, 'over_grey')} "
+        "times as much of their map there as lies there of the grey matter."
+    ).replace("r = -", "r = −")

@@ -78,42 +78,13 @@ class Conformal(_Strict):
 class ModelCard(_Strict):
     """What a model is: everything that someone who holds only its folder has to know.
 
-    Attributes
-    ----------
-    name, task : str
-        Name of the model, and the question that it answers.
-    classes : tuple of str
-        In the order of its probabilities.
-    components : tuple of str
-        Of `COMPONENTS`.
-    y_mm : tuple of int
-        MNI y coordinates in mm of the slices that the multi-task network reads.
-    space : str
-        Template, as `atlas.SPACE`.
-    preprocessing : Preprocessing
-        How the training maps were made.
-    profile, cohort : str
-        The run that made it.
-    seed : int
-        Of folds and training.
-    participants : dict of str to int
-        Class to the number of training participants.
-    participants_sha256, maps_sha256 : str
-        Of ``participants.tsv``, and of the checksums of all maps in its order.
-    versions, code : dict
-        From `provenance`.
-    out_of_fold : tuple of Result
-        What the model of a fold reached on participants it had not seen.
-    calibration : Calibration
-        The same, of its probabilities.
-    conformal : tuple of Conformal
-        Thresholds of the sets of answers, one per coverage, from out-of-fold probabilities.
-    norms : Norms
-        Of regional volumes in the training controls.
-    out_of_distribution : TrainingMaps
-        What their maps are like, for the check of a new one.
-    files : dict of str to str
-        File of a fold to its SHA-256; filled in, with the name, by `model_store.write_models`.
+    `task` is the question that it answers, `classes` stand in the order of its probabilities; `y_mm` are the MNI y
+    coordinates in mm of the slices that the multi-task network reads, and `space` is the template (`atlas.SPACE`).
+    `profile`, `cohort` and `seed` (of folds and training) name the run that made it, `participants` has the number of
+    training participants of each class, and the checksums are those of ``participants.tsv`` and, in its order, of all
+    maps. `out_of_fold` and `calibration` are what the model of a fold reached on participants it had not seen,
+    `conformal` the thresholds of the sets of answers, one per coverage. `norms` and `out_of_distribution` describe the
+    training controls. `name` and `files` (file of a fold to its SHA-256) are filled in by `model_store.write_models`.
     """
 
     format: Literal[2] = 2

@@ -19,6 +19,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "attribution": ["DEFAULT", "INPUT"],
+        "ensembles": ["explain_hemispheres"],
         "maps": ["Explained", "deviations", "explain_folds"],
         "sanity_checks": ["ALIKE", "check_maps", "train_on_random_labels", "unfit", "verdicts"],
         "scores": [

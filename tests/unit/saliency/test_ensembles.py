@@ -1,10 +1,11 @@
 """Where the answer of an ensemble comes from: the lesion's own side."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from makers import hemisphere_fold, lesion_cohort, quick
 
-from tle_utils.imaging import atlas
+from tle_utils.imaging import atlas, slices
 from tle_utils.models import crossval, hemispheres, multitask
 from tle_utils.saliency import ensembles
 
@@ -46,3 +47,24 @@ def test_a_small_hippocampus_speaks_for_its_side_in_both_hemispheres():
     assert left[here].mean() > 0 and left[here].sum() > 0.5 * np.abs(left).sum() / 2
     assert right[there].mean() < 0 and np.abs(left[there]).mean() < 0.05 * left[here].mean()
     np.testing.assert_allclose(right, -left[::-1], atol=0.05 * left.max())
+
+
+def test_participants_are_explained_by_the_fold_that_never_saw_them_as_the_whole_map_says(tmp_path):
+    """Two folds of opposite opinion: whoever the first one tests is called left, the others right."""
+    x = np.ones((12, 2, *hemispheres.anatomy()[1].shape[:2]), np.float32)
+    x += np.random.default_rng(0).normal(0, 0.05, x.shape).astype(np.float32)
+    x[4] -= 0.3
+    people = pd.DataFrame({"group": np.tile(["control", "left", "right"], 4)})
+    halves = [crossval.Fold(0, number, None, None, np.arange(number, 12, 2)) for number in (0, 1)]
+    for fold, said in zip(halves, ([0.1, 0.8, 0.1], [0.1, 0.1, 0.8]), strict=True):
+        np.savez(crossval.fold_path(tmp_path, fold), **hemisphere_fold(), p_test=np.tile(said, (6, 1)))
+    rows, images, volumes = ensembles.explain_hemispheres(x, people, halves, tmp_path, -24, 1)
+    assert (rows["predicted"] == np.where(rows["position"] % 2, "right", "left")).all() and len(rows) == 6
+    assert people["group"].iloc[rows["position"]].tolist() == ["control", "left", "right"] * 2
+    for row in (0, 5):
+        whole = ensembles.hemisphere_maps([hemisphere_fold()], x[[rows["position"][row]]])[0]["left"]
+        whole = slices.slices_of(whole if rows["predicted"][row] == "left" else -whole, [-24])[..., 0]
+        whole, own = (part / np.abs(part).max() for part in (whole, images["smoothgrad"][row]))
+        np.testing.assert_allclose(own, whole, atol=1e-5)
+    assert set(volumes) == {"left", "right"} and volumes["left"].get_fdata().max() == pytest.approx(1)
+    assert images["deviation"].sum(axis=(1, 2)).argmax() == rows["position"].tolist().index(4)
