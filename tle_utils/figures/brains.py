@@ -4,27 +4,51 @@ import warnings
 
 import nibabel as nib
 import numpy as np
+from IPython.core.pylabtools import print_figure
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from nilearn import plotting
 
-from tle_utils.figures.numbers import NAMES
-from tle_utils.imaging import atlas
+from tle_utils.figures.numbers import COLOURS, LINES, NAMES
+from tle_utils.imaging import atlas, slices
 
 WIDTH = 7.3  # inches of a page's column
 DPI = 144
+Y_MM = -24
+CONVENTION = "Neurological convention: L is the participant's left"
+
+
+class Picture(Figure):
+    """A figure whose PNG says in words what it shows: its titles and labels."""
+
+    def _repr_mimebundle_(self, **kwargs):
+        found = [
+            self.get_suptitle(),
+            *(getattr(axis, f"get_{name}")() for axis in self.axes for name in ("title", "xlabel", "ylabel")),
+        ]
+        words = "; ".join(dict.fromkeys(" ".join(text.split()) for text in [*found, CONVENTION] if text))
+        return {"image/png": print_figure(self, base64=True, metadata={"Description": words}), "text/plain": words}
 
 
 def panels(rows, columns, used=None):
     """A figure of square panels that keeps its letters legible in a page's column, and its axes, (rows, columns).
 
-    Of the panels only the first `used` are kept.
+    Of the panels only the first `used` are kept; below them stands which side is left.
     """
     side = min(2.4, WIDTH / columns)
     size = side * columns, (side + 0.25) * rows + 1
-    figure, axes = plt.subplots(rows, columns, figsize=size, dpi=DPI, layout="constrained", squeeze=False)
+    looks = {"figsize": size, "dpi": DPI, "layout": "compressed", "FigureClass": Picture}
+    figure, axes = plt.subplots(rows, columns, squeeze=False, **looks)
+    figure.supxlabel(CONVENTION, x=0.01, ha="left", fontsize=8)
     for axis in axes.flat[used or axes.size :]:
         axis.remove()
     return figure, axes
+
+
+def say_sides(axis):
+    """Write below a picture which side is left."""
+    place = {"xytext": (0, -5), "xycoords": "axes fraction", "textcoords": "offset points"}
+    axis.annotate(CONVENTION, (0, 0), **place, va="top", fontsize=8)
 
 
 def at_mm(y_mm):
@@ -116,22 +140,73 @@ def brain_viewer(image, *, cut_mm, title):
         return plotting.view_img(image, cut_coords=cut_mm, title=title, **looks)
 
 
+def _planes(paths):
+    """Whole coronal planes of images on the template grid at `Y_MM`, seen from behind."""
+    cut = Y_MM - int(atlas.AFFINE[1, 3])
+    return [np.asarray(nib.load(path).dataobj[:, cut, :], np.float32).T[::-1] for path in paths]
+
+
+def _outlined(axis, t1w, grey):
+    """A plane of a registered T1w, the outline of the brain in blue, that of its grey matter in orange."""
+    axis.imshow(t1w, cmap="gray")
+    for plane, level, colour in ((t1w > 0, 0.5, LINES[5]), (grey, 0.5 * np.percentile(grey[grey > 0], 95), LINES[1])):
+        axis.contour(plane, levels=[level], colors=[colour], linewidths=0.6)
+    mark_sides(axis)
+
+
 def contact_sheet(pairs):
-    """Grey-matter contours over each participant's registered T1w at y = −24 mm, one coronal panel per participant.
+    """Outlines of brain and grey matter on each participant's registered T1w at y = −24 mm, one panel per participant.
 
     `pairs` are ``(label, t1w, grey matter)``: paths of images on the template grid. Panels are few in a row for a small
     cohort, and more for one that would make a page too long.
     """
     columns = min(len(pairs), 4 if len(pairs) <= 24 else 8)
     figure, axes = panels(-(-len(pairs) // columns), columns, len(pairs))
-    cut = -24 - int(atlas.AFFINE[1, 3])
-    for axis, (label, t1w, grey) in zip(axes.flat, pairs, strict=False):
-        planes = [np.asarray(nib.load(path).dataobj[:, cut, :], np.float32).T[::-1] for path in (t1w, grey)]
-        axis.imshow(planes[0], cmap="gray")
-        inside = planes[1][planes[1] > 0]
-        if inside.size:
-            axis.contour(planes[1], levels=[0.5 * np.percentile(inside, 95)], colors=["#E69F00"], linewidths=0.6)
-        mark_sides(axis)
+    for axis, (label, *paths) in zip(axes.flat, pairs, strict=False):
+        _outlined(axis, *_planes(paths))
         axis.set_title(label, fontsize=8)
+    plt.close(figure)
+    return figure
+
+
+def way_of_a_scan(scan, t1w, grey, people, answer):
+    """From a scan to an answer in six coronal pictures: scan, outlines, map, slices, folds, answer.
+
+    Parameters
+    ----------
+    scan, t1w, grey : path-like
+        The scan as it came; its registered T1w and its grey-matter map on the template grid.
+    people : numpy.ndarray
+        A slice of each of nine participants, shape (9, 160, 160); three of them are framed as tested.
+    answer : str
+        What the last picture says, a close-up of the two hippocampi.
+    """
+    native = nib.as_closest_canonical(nib.load(scan))
+    cut = round(np.linalg.solve(native.affine, (0, Y_MM, 0, 1))[1])
+    (brain, tissue), step = _planes((t1w, grey)), 18
+    deck, close = np.zeros((160 + 4 * step,) * 2), np.s_[75:165, 53:143]
+    for place, plane in enumerate(np.moveaxis(slices.load_slices([grey], slices.PUBLISHED_Y_MM)[0], -1, 0)):
+        deck[place * step :, (4 - place) * step :][:160, :160] = plane
+    pictures = {
+        "1  Scan": np.asarray(native.dataobj[:, cut], np.float32).T[::-1],
+        "2  Brain and grey matter": brain,
+        "3  Grey-matter map": tissue,
+        "4  Slices": deck,
+        "5  Folds (framed: tested)": np.block([[*people[row : row + 3]] for row in (0, 3, 6)]),
+        f"6  Answer: {answer}": brain[close],
+    }
+    figure, axes = panels(2, 3)
+    for axis, (title, picture) in zip(axes.flat, pictures.items(), strict=True):
+        axis.imshow(picture, cmap="gray")
+        axis.set_title(title, fontsize=10)
+        mark_sides(axis)
+    _outlined(axes[0, 1], brain, tissue)
+    for number in range(3):
+        frame = {"fill": False, "edgecolor": LINES[1], "linewidth": 2}
+        axes[1, 1].add_patch(plt.Rectangle((160 * number, 160 * number), 158, 158, **frame))
+    for side in atlas.SIDES:
+        inside = atlas.region_mask("hippocampus", side)[:, Y_MM - int(atlas.AFFINE[1, 3])].T[::-1]
+        for axis, part in ((axes[0, 2], np.s_[:, :]), (axes[1, 2], close)):
+            axis.contour(inside[part], levels=[0.5], colors=[COLOURS[side]], linewidths=0.9)
     plt.close(figure)
     return figure

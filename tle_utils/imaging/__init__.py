@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "atlas": ["SIDES", "brain_mask"],
         "images": ["write_image"],
+        "preprocessing": ["preprocess"],
         "regions": ["read_regional_volumes"],
         "slices": ["POOLED_SHAPE", "PUBLISHED_Y_MM", "SQUARE_MM", "load_slices", "to_volume"],
     },

@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "measured": ["measured_effects"],
+        "planting": ["make_phantom_t1w"],
         "volumes": ["Knobs", "draw_cohort"],
     },
 )

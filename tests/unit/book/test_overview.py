@@ -121,7 +121,7 @@ def write_predictions(run, sclerosis):
     people = [(f"sub-{i}", ("left", "right")[i % 2], i < 6) for i in range(8)] + [("sub-8", "control", None)]
     (run / overview.FIRST).mkdir(parents=True)
     table = pd.DataFrame(people, columns=["participant_id", "group", "mts"]).assign(site="A", map="m")
-    table.loc[:, "mts"] = table["mts"].where(sclerosis, None)
+    table["mts"] = table["mts"] if sclerosis else None
     table.to_csv(run / overview.FIRST / "participants.tsv", sep="\t", index=False)
     rows = []
     for name, group, ill in people:
