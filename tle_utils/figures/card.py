@@ -26,7 +26,8 @@ def hippocampi(path, rows, y_mm):
     y_mm : int
         MNI y coordinate of the coronal slice in mm.
     """
-    figure = plt.figure(figsize=(brains.WIDTH, 5.2), dpi=brains.DPI, layout="constrained")
+    looks = {"figsize": (brains.WIDTH, 5.2), "dpi": brains.DPI, "layout": "constrained"}
+    figure = plt.figure(FigureClass=brains.Picture, **looks)
     axes = figure.subplot_mosaic([["close", "close"], list(atlas.SIDES)], height_ratios=(5, 1))
     close = axes.pop("close")
     image = np.asarray(nib.load(path).dataobj, np.float32)
@@ -42,6 +43,7 @@ def hippocampi(path, rows, y_mm):
         axis.set_title(f"{side.capitalize()} hippocampus: {row['value']:.2f} ml{z}", fontsize=11)
         axis.set(yticks=[], xlabel="ml; grey: 95 % of healthy people")
     brains.mark_sides(close)
+    brains.say_sides(close)
     close.set_title(f"Grey matter, {brains.at_mm(y_mm)}; outlines: hippocampi of the atlas", fontsize=10)
     plt.close(figure)
     return figure
