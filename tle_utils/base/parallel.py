@@ -43,10 +43,9 @@ class Line:
 class Progress(Line):
     """How far a long loop or a download is, its rate and when it ends; about ten plain lines outside a terminal.
 
-    It can be the ``progressbar`` of ``pooch.HTTPDownloader``, also of several files one after the other: pooch writes
-    the size of a file to ``total``, counts its bytes, and at its end calls `reset`, `update` with all of them, `close`.
-    `total` are the steps, or the bytes of all files; `label` says what is done, for example ``"folds"``; `unit` is for
-    example ``"B"`` for bytes, by default steps are counted one by one.
+    `total` are the steps, or the bytes of all files; `label` says what is done, for example ``"folds"``; `unit` is
+    ``"B"`` for bytes. It can be the ``progressbar`` of ``pooch.HTTPDownloader`` for several files: pooch writes the
+    size of a file to ``total``, counts its bytes, and at its end calls `reset`, `update` with all of them, `close`.
     """
 
     def __init__(self, total, label, unit=""):
@@ -83,11 +82,8 @@ class Progress(Line):
 def connect(address):
     """Connect to a Dask scheduler; the client (`distributed.Client`) is to be closed by the caller.
 
-    Raises
-    ------
-    TLEError
-        The scheduler does not answer, has no workers, or has workers of several threads: networks and random numbers
-        are seeded by process, so that side by side in one process they would not give the same bytes twice.
+    `TLEError`: it does not answer, has no workers, or has workers of several threads: networks and random numbers are
+    seeded by process, so that side by side in one process they would not give the same bytes twice.
     """
     from distributed import Client
 
@@ -150,22 +146,10 @@ def _on_cluster(function, items, address):
 def run_parallel(function, items, *, label, workers=1):
     """Call a function on every item in worker processes, with progress: ``[function(item) for item in items]``.
 
-    Parameters
-    ----------
-    function : callable
-        Takes one item; it and its result must be picklable.
-    items : iterable
-        One entry per participant or fold.
-    label : str
-        Shown in the progress lines.
-    workers : int
-        Processes side by side; not used where the environment variable ``TLE_SCHEDULER`` names a Dask scheduler, whose
-        workers must see the same files under the same paths. The result does not depend on either.
-
-    Raises
-    ------
-    TLEError
-        The Dask scheduler cannot be used (see `connect`).
+    The function takes one item (one participant or fold); it and its result must be picklable. `label` (str) begins the
+    progress lines. `workers` (int) are processes side by side; not used where the environment variable
+    ``TLE_SCHEDULER`` names a Dask scheduler (see `connect` for the `TLEError` where it cannot be used), whose workers
+    must see the same files under the same paths. The result does not depend on either.
     """
     items, results = list(items), []
     progress, address = Progress(len(items), label), os.environ.get(SCHEDULER)

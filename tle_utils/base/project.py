@@ -22,24 +22,9 @@ def run_folder(profile, cohort):
 
 
 def require(path, notebook):
-    """Make sure that a result of an earlier notebook exists.
+    """Path (pathlib.Path) of a file or folder that an earlier notebook makes, such as ``"01_preprocessing"``.
 
-    Parameters
-    ----------
-    path : path-like
-        File or folder that this notebook reads.
-    notebook : str
-        Name of the notebook that makes it, for example ``"01_preprocessing"``.
-
-    Returns
-    -------
-    pathlib.Path
-        `path`.
-
-    Raises
-    ------
-    TLEError
-        It is missing; names it and the notebook to run first.
+    `TLEError` where it is missing: names it and the notebook to run first.
     """
     path, runs = Path(path), project_root() / "runs"
     if path.exists():

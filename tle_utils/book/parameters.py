@@ -10,11 +10,10 @@ import contextlib
 import difflib
 import json
 import types
-from pathlib import Path
 from typing import Optional
 
 import yaml
-from pydantic import ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from tle_utils.base.errors import TLEError
 from tle_utils.base.project import project_root, run_folder
@@ -46,11 +45,11 @@ _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, validate_
 def read_notebook(path):
     """A notebook as stored (dict), the source of every cell as one string; `TLEError` where the file is none."""
     try:
-        notebook = json.loads(Path(path).read_text(encoding="utf-8"))
+        notebook = json.loads(path.read_text(encoding="utf-8"))
         for cell in notebook["cells"]:
             cell["source"] = "".join(cell["source"])
     except (ValueError, KeyError, TypeError) as error:
-        raise TLEError(f"{Path(path).name}: not a notebook ({error}); restore it with git checkout") from error
+        raise TLEError(f"{path.name}: not a notebook ({error}); restore it with git checkout") from error
     return notebook
 
 
@@ -77,7 +76,6 @@ def declared(path):
     They stand in the first code cell tagged ``parameters``, one typed assignment per line; `TLEError` names a line that
     is none.
     """
-    path = Path(path)
     codes = [cell for cell in read_notebook(path)["cells"] if cell["cell_type"] == "code"]
     cells = [cell["source"] for cell in codes if "parameters" in cell["metadata"].get("tags", [])]
     if not cells:
@@ -119,40 +117,23 @@ def _validate(model, values, where):
 
 
 def _injected(namespace):
-    """Names that papermill assigned: its cell starts with '# Parameters'.
-
-    papermill writes no annotations: where one stands, ``-y`` was given a key such as 'seed:1' without a value.
-    """
+    """Names that papermill assigned: its cell starts with '# Parameters'."""
     cells = [source for source in namespace.get("In", []) if source.startswith("# Parameters")]
     lines = ast.parse(cells[-1]).body if cells else []
     for line in lines:
-        if isinstance(line, ast.AnnAssign):
+        if isinstance(line, ast.AnnAssign):  # papermill writes none: -y was given a key such as 'seed:1'
             name, value = ast.unparse(line.target), ast.unparse(line.annotation)
             raise TLEError(f"-y '{{{name}:{value}}}': YAML wants a blank after the colon: -y '{{{name}: {value}}}'")
     return [target.id for line in lines if isinstance(line, ast.Assign) for target in line.targets]
 
 
 def check(notebook, namespace):
-    """Check the parameters of a running notebook; call it right after the parameters cell.
+    """Check the parameters of a running notebook, right after their cell: ``check("04_deep_model", globals())``.
 
-    Parameters
-    ----------
-    notebook : str
-        The notebook's name without extension, for example ``"04_deep_model"``.
-    namespace : dict
-        ``globals()`` of the notebook.
-
-    Returns
-    -------
-    types.SimpleNamespace
-        The parameters as attributes, and ``notebook`` (str), ``run_dir`` (Path, ``runs/<profile>-<cohort>`` of the
-        project) and ``result_dir`` (Path, the notebook's own folder in it, made if missing).
-
-    Raises
-    ------
-    TLEError
-        A parameter has the wrong type or is out of range, papermill injected one that does not exist, or there is no
-        such profile or cohort; nothing is written then.
+    Returns the parameters as attributes (types.SimpleNamespace), and ``notebook`` (str), ``run_dir`` (Path,
+    ``runs/<profile>-<cohort>`` of the project) and ``result_dir`` (Path, the notebook's own folder in it, made if
+    missing). `TLEError`: a parameter has the wrong type or is out of range, papermill injected one that does not exist,
+    or there is no such profile or cohort; nothing is written then.
     """
     annotations, injected = namespace.get("__annotations__", {}), _injected(namespace)
     model = _model(notebook, {name: (kind, ...) for name, kind in annotations.items()})
@@ -168,7 +149,7 @@ def check(notebook, namespace):
 
 
 def _profile_path(profile):
-    known = {path.stem: path for path in sorted((project_root() / "notebooks" / "parameters").glob("*.yaml"))}
+    known = {path.stem: path for path in sorted(project_root().glob("notebooks/parameters/*.yaml"))}
     if profile not in known:
         raise TLEError(f"no profile '{profile}' in notebooks/parameters/; known: {', '.join(known) or 'none'}")
     if "-" in profile:
@@ -176,23 +157,28 @@ def _profile_path(profile):
     return known[profile]
 
 
-_part = {"global": (dict, Field(default_factory=dict)), "notebooks": (dict[str, dict], Field(default_factory=dict))}
-_model_of_part = create_model("Part", __config__=_STRICT, **_part)
-_model_of_profile = create_model("Profile", __base__=_model_of_part, cohorts=(dict[str, _model_of_part], {}))
+class _Part(BaseModel):
+    """Parameters for every notebook that declares them, and by notebook."""
+
+    model_config = _STRICT
+    everywhere: dict = Field({}, alias="global")
+    notebooks: dict[str, dict] = {}
+
+
+class _Profile(_Part):
+    cohorts: dict[str, _Part] = {}
 
 
 def _read_profile(profile):
     path = _profile_path(profile)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        _model_of_profile(**content)
+        return _Profile(**(yaml.safe_load(path.read_text(encoding="utf-8")) or {}))
     except (yaml.YAMLError, ValidationError, TypeError) as error:
         if isinstance(error, ValidationError):
             first = error.errors()[0]
             error = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         line = " ".join(str(error).split())
         raise TLEError(f"notebooks/parameters/{path.name}: {line}; keys are global, notebooks, cohorts") from None
-    return content
 
 
 def _parse_set(text):
@@ -211,10 +197,9 @@ def resolve(notebooks, profile, cohort, settings=(), workers=None):
     """Parameters of every notebook: defaults, then profile, then its part for the cohort, then the command line.
 
     Returns a dict of notebook name to dict of all its parameters. `TLEError` names what is unknown (profile, cohort,
-    notebook or parameter), of the wrong type or out of range. The keys of a profile: ``global`` (parameters for every
-    notebook that declares them), ``notebooks`` (by notebook), ``cohorts`` (by cohort, the same two keys).
+    notebook or parameter), of the wrong type or out of range.
     """
-    models = {Path(path).stem: declared(path) for path in notebooks}
+    models = {path.stem: declared(path) for path in notebooks}
     everywhere = set().union(*(model.model_fields for model in models.values()))
     content = _read_profile(profile)
     load_manifest().cohort(cohort)
@@ -231,14 +216,13 @@ def resolve(notebooks, profile, cohort, settings=(), workers=None):
         values[notebook][name] = value
 
     source = f"notebooks/parameters/{profile}.yaml"
-    for part in (content, content.get("cohorts", {}).get(cohort, {})):
-        for name, value in part.get("global", {}).items():
+    for part in (content, content.cohorts.get(cohort, _Part())):
+        for name, value in part.everywhere.items():
             if name not in everywhere:
                 raise TLEError(f"{source}: global: no notebook has a parameter '{name}'; {closest(name, everywhere)}")
-            for notebook, model in models.items():
-                if name in model.model_fields:
-                    put(notebook, name, value, source)
-        for notebook, own in part.get("notebooks", {}).items():
+            for notebook in [known for known, model in models.items() if name in model.model_fields]:
+                put(notebook, name, value, source)
+        for notebook, own in part.notebooks.items():
             for name, value in own.items():
                 put(notebook, name, value, source)
     for text in settings:

@@ -43,10 +43,7 @@ class Published(NamedTuple):
 def published_files(cohort):
     """Every file of an OpenNeuro cohort by its path inside the dataset (dict of str to Published, as listed).
 
-    Raises
-    ------
-    TLEError
-        The cohort is of another kind, the list is missing, or a row of it is not readable.
+    `TLEError`: the cohort is of another kind, the list is missing, or a row of it is not readable.
     """
     if not isinstance(cohort.entry, OpenNeuro):
         raise TLEError(f"cohort '{cohort.name}' is of kind {cohort.entry.kind}: there is nothing to download")
@@ -83,12 +80,8 @@ def _verified(folder, published):
 def verified_files(cohort):
     """Local files of an OpenNeuro cohort, told apart by content.
 
-    Returns
-    -------
-    good : dict of str to pathlib.Path
-        Files with the published size and sha256, by their path inside the dataset.
-    bad : list of pathlib.Path
-        Files that exist under the right name with other bytes.
+    Returns those with the published size and sha256 (dict of path inside the dataset to pathlib.Path), and those that
+    exist under a published name with other bytes (list of pathlib.Path).
     """
     published = published_files(cohort)
     good = _verified(cohort.folder, published)
@@ -187,27 +180,12 @@ def _wanted(cohort, only, limit):
 def fetch(cohort, *, only=None, limit=None, mirror=None):
     """Download an OpenNeuro cohort's files into ``downloads/<name>`` and verify every one.
 
-    What is there with the published size and sha256 is skipped; a fault that may pass is tried again.
+    What is there with the published size and sha256 is skipped; a fault that may pass is tried again. `only`
+    (``"table"`` or ``"images"``) takes the participants table or the scans alone, `limit` (int) the first scans of the
+    list; `mirror` is a web address, or a folder (see `_Folder`), to take the files from instead.
 
-    Parameters
-    ----------
-    only : {"table", "images"}, optional
-        Only the participants table, or only the scans.
-    limit : int, optional
-        Only the first scans of the list.
-    mirror : str or path-like, optional
-        A web address or folder to take the files from instead. In a folder a file is found by its path in the
-        dataset, by its name or by its content.
-
-    Returns
-    -------
-    list of pathlib.Path
-        The selected files, all verified.
-
-    Raises
-    ------
-    TLEError
-        No network, no space, or files that could not be had; what was had stays.
+    Returns the selected files (list of pathlib.Path), all verified. `TLEError`: no network, no space, or files that
+    could not be had; what was had stays.
     """
     name, entry, folder, where = cohort.name, cohort.entry, cohort.folder, f"downloads/{cohort.name}"
     wanted = _wanted(cohort, only, limit)

@@ -54,10 +54,10 @@ class _Strict(BaseModel, extra="forbid", frozen=True):
 
 
 class LabelRule(_Strict):
-    """One rule from table columns to a class; the first rule that fits a row decides.
+    """One rule from table columns to a class; the first rule that fits a row decides; without `when` every row fits.
 
     All columns of `when` must fit: each names the values it accepts, which may hold ``*`` and ``?``; case does not
-    matter; an empty cell counts as ``n/a``. Without `when` every row fits. `reason` says why a row is left out.
+    matter; an empty cell counts as ``n/a``.
     """
 
     group: Literal["control", "left", "right", "exclude"]
@@ -72,7 +72,7 @@ class LabelRule(_Strict):
 
 
 class Sclerosis(_Strict):
-    """Which column tells mesial temporal sclerosis, and which of its values mean present and absent."""
+    """The column that tells mesial temporal sclerosis, and which of its values mean present and absent."""
 
     column: Text
     present: Words
@@ -127,11 +127,7 @@ class PhantomT1w(_Cohort):
 
 
 class Planted(_Cohort):
-    """A unilateral hippocampal loss planted into real scans of the cohort `base`.
-
-    `effect` is the share of the hippocampal volume taken away on one side, of `n_left` and `n_right` participants; the
-    others stay controls.
-    """
+    """Real scans of the cohort `base`, of whom `n_left` and `n_right` lose the share `effect` of a hippocampus."""
 
     kind: Literal["planted"]
     base: str
@@ -175,21 +171,14 @@ class Scans(_Cohort):
 
 
 class Local(Scans):
-    """A folder of the user: T1w scans in BIDS, or ready grey-matter maps (derivatives of CAT12, SPM, sMRIPrep).
-
-    `path` may hold ``${VARIABLES}`` and is relative to the folder of the manifest.
-    """
+    """A folder of the user (`path` may hold ``${VARIABLES}``): T1w in BIDS, or maps of CAT12, SPM, sMRIPrep."""
 
     kind: Literal["bids", "derivatives"]
     path: Text
 
 
 class OpenNeuro(Scans):
-    """A dataset of OpenNeuro, which `download.fetch` downloads.
-
-    `url` is the address in front of ``<dataset>/<path of the file>``; `files` a table with path, bytes and sha256 of
-    every file, relative to the folder of the manifest.
-    """
+    """A dataset that `download.fetch` gets from ``<url>/<dataset>``; `files` is the table of path, bytes and sha256."""
 
     kind: Literal["openneuro"]
     dataset: str = Field(pattern=r"^ds\d{6}$")
@@ -203,18 +192,10 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 
 @dataclass(frozen=True)
 class Cohort:
-    """One cohort of the manifest: what all that reads or makes it is given.
+    """One cohort of the manifest, which all that reads or makes it is given.
 
-    Attributes
-    ----------
-    name : str
-        As in the manifest.
-    entry : Phantom, PhantomT1w, Planted, Local or OpenNeuro
-        What the manifest says of it; its ``kind`` tells which of them it is.
-    root : pathlib.Path
-        Folder of the manifest.
-    base : Cohort or None
-        Where the scans of a planted cohort come from.
+    `entry` is what the manifest says of it, its ``kind`` tells which of them; `root` the folder of the manifest; `base`
+    where the scans of a planted cohort come from.
     """
 
     name: str
@@ -229,10 +210,7 @@ class Cohort:
 
     @property
     def folder(self):
-        """Folder of the cohort's tables and scans (absolute pathlib.Path, may not exist).
-
-        TLEError where the path names an environment variable that is not set.
-        """
+        """Folder of its tables and scans (absolute Path, may not exist); `TLEError`: a variable in it is not set."""
         if not isinstance(self.entry, Local):
             return self.root / "downloads" / self.name
 
@@ -279,21 +257,9 @@ class _Loader(yaml.SafeLoader):
 
 
 def load_manifest(path=None):
-    """Read and check a manifest.
+    """Read and check a manifest (path, by default the project's); returns a `Manifest`.
 
-    Parameters
-    ----------
-    path : path-like, optional
-        The file; by default the project's ``data_manifest.yaml``.
-
-    Returns
-    -------
-    Manifest
-
-    Raises
-    ------
-    TLEError
-        The file is missing, is not YAML or breaks the schema; the line names file and field.
+    `TLEError` names file and field where it is missing, is not YAML or breaks the schema.
     """
     path = Path(path) if path is not None else project_root() / FILE_NAME
     try:

@@ -21,21 +21,12 @@ COLUMNS = ["participant_id", "group", "age", "sex", "site", "mts", "hippocampus_
 
 
 class Prepared(NamedTuple):
-    """What `prepare_maps` made, for the page of notebook 01.
+    """What `prepare_maps` made, for the page of notebook 01 (tables and a list).
 
-    Attributes
-    ----------
-    quality, subjects : pandas.DataFrame
-        Figures of merit: their median and range over the participants, and those of each participant with the
-        orientation of the scan and whether it passed; empty where nothing was preprocessed.
-    overlays : list of tuple
-        ``(label, T1w, grey matter)`` of every participant with a T1w, for the contact sheet.
-    flagged : pandas.DataFrame
-        One row per participant with a flag, an error or no usable scan: what became of it, and the reason; those whom
-        the manifest or `limit` left out are counted by reason.
-    failed : pandas.DataFrame
-        Everybody who was left out: ``participant_id`` (empty where there is none), ``error``, ``flags``, and ``lost``:
-        ``no`` where the manifest or `limit` asked for it.
+    `quality` has the range of each figure of merit, `subjects` those of each participant with the orientation of the
+    scan (both empty where nothing was preprocessed); `overlays` a tuple ``(label, T1w, grey matter)`` of everyone with
+    a T1w; `flagged` who has a flag, an error or no usable scan, what became of them, and why, those whom the manifest
+    or `limit` left out counted by reason; `failed` who was left out, and ``lost``: ``no`` where that was asked for.
     """
 
     quality: pd.DataFrame
@@ -119,7 +110,9 @@ def _scans(cohort, folder, limit, seed, workers, knobs):
 
 
 def prepare_maps(cohort, folder, *, limit, modulate, fwhm_mm, seed, workers, **knobs):
-    """Make the grey-matter maps of a cohort and the table that later notebooks read.
+    """Make the grey-matter maps of a cohort and the table that later notebooks read; returns `Prepared`.
+
+    `TLEError` where the cohort cannot be read, or no participant is left.
 
     Parameters
     ----------
@@ -134,15 +127,6 @@ def prepare_maps(cohort, folder, *, limit, modulate, fwhm_mm, seed, workers, **k
         Smoothing, full width at half maximum in mm; 0 for none.
     **knobs
         Of `maps.make_phantom`, in place of the manifest's; None keeps the manifest's.
-
-    Returns
-    -------
-    Prepared
-
-    Raises
-    ------
-    TLEError
-        When the cohort cannot be read, or no participant is left.
     """
     folder = Path(folder)
     table = _scans(cohort, folder, limit, seed, workers, knobs)
@@ -210,13 +194,7 @@ def _overlays(folder, made):
 
 
 def describe_cohort(participants):
-    """Who is in the cohort: one row per class.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``n``, mean and SD of age in years, women, and mean hippocampal volumes in ml.
-    """
+    """Table of who is in the cohort, a row per class: ``n``, age (years), women, mean hippocampal volumes (ml)."""
     rows = [
         {
             "class": group,
@@ -232,16 +210,12 @@ def describe_cohort(participants):
 
 
 def against_truth(participants):
-    """Hippocampal asymmetry measured on the maps against what was planted.
+    """Hippocampal asymmetry measured on the maps against what was planted: a table with a row per class.
 
-    The loss is recovered from the ratio of the affected to the other side, over the same ratio in controls.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per class: ``n``, ``true loss`` and ``recovered loss`` (means, share of the volume), ``asymmetry``
-        (mean of (left - right) / (left + right)), ``smaller on its side`` (share of patients whose affected
-        hippocampus is the smaller one). Empty where nothing is known to be planted.
+    ``true loss`` and ``recovered loss`` are means, as shares of the volume; the loss is recovered from the ratio of the
+    affected to the other side, over the same ratio in controls. ``asymmetry`` is the mean of (left - right) /
+    (left + right), ``smaller on its side`` the share of patients whose affected hippocampus is the smaller one. Empty
+    where nothing is known to be planted.
     """
     if participants["true_loss"].isna().all():
         return pd.DataFrame()

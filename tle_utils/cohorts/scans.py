@@ -319,23 +319,12 @@ def _hint(cohort, without, strays):
 
 
 def scans_of(cohort, people, notes):
-    """Scan of every participant of a cohort.
+    """Scan of every participant of a cohort (`Matched`).
 
-    Parameters
-    ----------
-    people : pandas.DataFrame
-        Rows of the cohort's tables, each participant once; column `` label`` has the labels, `` place`` says where a
-        row stands, `` wanted`` whether a scan is needed, and `` image`` what the table names, if it names scans.
-
-    Returns
-    -------
-    Matched
-
-    Raises
-    ------
-    TLEError
-        Somebody has several scans and nothing says which to take, participants have scans of different kinds, or one
-        scan stands under two of them; or a name says two things.
+    `people` are the rows of the cohort's tables, each participant once (pandas.DataFrame); column `` label`` has the
+    labels, `` place`` says where a row stands, `` wanted`` whether a scan is needed, and `` image`` what the table
+    names, if it names scans. `TLEError`: somebody has several scans and nothing says which to take, participants have
+    scans of different kinds, or one scan stands under two of them; or a name says two things.
     """
     entry, by_table = cohort.entry, "image" in cohort.entry.columns.model_fields_set
     wanted = dict(zip(people[" label"], people[" wanted"], strict=True))

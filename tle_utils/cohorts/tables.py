@@ -148,15 +148,8 @@ def read_table(path, notes=None):
     mark, UTF-16 or Latin-1; blank lines; the first of several sheets, if the others hold something else. Between tabs a
     quotation mark is a letter. A formula without a stored value is read as the text of the formula.
 
-    Returns
-    -------
-    pandas.DataFrame
-        All cells as stripped text, missing ones as ``n/a``; the index is the row in the file, the header being row 1.
-
-    Raises
-    ------
-    TLEError
-        The file is missing, empty, not a table, or a row does not fit the header.
+    Returns a pandas.DataFrame: all cells as stripped text, missing ones as ``n/a``; the index is the row in the file,
+    the header being row 1. `TLEError`: the file is missing, empty, not a table, or a row does not fit the header.
     """
     path, notes = Path(path), [] if notes is None else notes
     try:
