@@ -135,10 +135,11 @@ def explain_hemispheres(x, participants, folds, folder, y_mm, people):
         values["deviation"] += list(-hemispheres.hemisphere_inputs(x[here], stored))
         rows.append(pd.DataFrame({"position": here, "predicted": said, "repeat": fold.repeat, "fold": fold.fold}))
     rows, volumes = pd.concat(rows, ignore_index=True), {}
-    own = np.stack([part / np.abs(part).max() for part in values["smoothgrad"]])
+    tiny = np.finfo(np.float32).tiny  # a network that learned nothing has a map of zeros
+    own = np.stack([part / max(np.abs(part).max(), tiny) for part in values["smoothgrad"]])
     for side in atlas.SIDES:
         mean = own[groups[rows["position"]] == side].mean(axis=0)
         volume = np.maximum(ndimage.gaussian_filter(hemispheres.on_grid(mean), EDGE), 0)
-        volumes[side] = nib.Nifti1Image(volume / volume.max(), atlas.AFFINE)
+        volumes[side] = nib.Nifti1Image(volume / max(volume.max(), tiny), atlas.AFFINE)
     images = {kind: np.stack([_hemisphere_slice(part, y_mm) for part in parts]) for kind, parts in values.items()}
     return rows, images, volumes
