@@ -1,4 +1,4 @@
-"""The front page's table: the book's questions, answered by this run, by the reference results and by the paper."""
+"""The front page: its questions answered by this run, by the reference results and by the paper; and its picture."""
 
 import itertools
 import re
@@ -51,7 +51,7 @@ REASONS = {
 }
 
 LEADS = {
-    "yes": "Yes, as well as in the paper",
+    "yes": "Yes, in agreement with the paper",
     "surpassed": "Yes, and better than in the paper",
     "no": "Better than chance, but not as well as in the paper",
     "untestable": "Better than chance, but whether as well as in the paper cannot be tested here",
@@ -199,7 +199,7 @@ def side_picture(run):
 
     Filled circles are patients with sclerosis, open ones those without; "" where nothing is known of the side.
     """
-    table, step, top = side_shares(run), 36, 44
+    table, step, top = side_shares(run), 31, 44
     if table.empty:
         return ""
     foot, said = top + step * table["model"].nunique(), []
@@ -210,16 +210,18 @@ def side_picture(run):
         for row, (value, name) in enumerate(marks)
     ]
     for row, (model, part) in enumerate(table.groupby("model", sort=False)):
-        y, values = top + step * row + 14, " and ".join(f"{value:.2f}" for value in part[SIDE])
+        y, values = top + step * row + 13, " and ".join(f"{value:.2f}" for value in part[SIDE])
         said.append(f"{model}: {values}")
         parts.append(f'<text y="{y}">{escape(model)}</text><text x="460" y="{y}" text-anchor="end">{values}</text>')
         for line, one in enumerate(part.to_dict("records"), start=1):
             low, value, high = (_x(one[f"{SIDE}{end}"]) for end in ("_low", "", "_high"))
-            place, fill = y + 7 * line, "none" if one["subgroup"] == "without" else "currentColor"
+            place, fill = y + 6 * line, "none" if one["subgroup"] == "without" else "currentColor"
             parts.append(f'<path d="M{low} {place}H{high}" opacity="0.5"/>')
             parts.append(f'<circle cx="{value}" cy="{place}" r="4" fill="{fill}"/>')
     groups = table.drop_duplicates("subgroup")
     who = " and ".join(f"{name} (n = {n})" for name, n in zip(groups["subgroup"], groups["n"], strict=True))
+    head = " and ".join(groups["subgroup"]).replace(" sclerosis", "")
+    parts.append(f'<text x="460" y="{top - 6}" text-anchor="end">{head}</text>')
     label = escape(f"Share of patients whose side is named correctly, {who}. {'; '.join(said)}")
     svg = f'<svg class="tle-side" viewBox="0 0 460 {foot + 4}" role="img" aria-label="{label}">'
     return f"<div>{svg}{''.join(parts)}</svg></div>"

@@ -66,12 +66,7 @@ def paper_accuracies(predictions, printed):
     for column, scores in enumerate((theirs, ours), 1):
         for split in ("validation", "test"):
             part = scores[scores["split"] == split]
-            looks = {
-                "x": part["model"].str.replace(" (", "<br>(", regex=False),
-                "name": split,
-                "legendgroup": split,
-                "offsetgroup": split,
-            }
+            looks = {"x": wrapped(part["model"]), "name": split, "legendgroup": split, "offsetgroup": split}
             figure.add_trace(_box(part, "accuracy", split, showlegend=column == 2, **looks), 1, column)
         words = {"annotation_text": "always the largest class"} if column == 1 else {}
         figure.add_hline(largest[column - 1], line=DOTTED, row=1, col=column, **words)
@@ -101,14 +96,12 @@ def paper_splits(theirs, ours):
         matrix.hovertemplate = "split %{y}: %{x}, %{text} of %{customdata}<extra></extra>"
         figure.add_trace(matrix, row, 1)
         figure.update_yaxes(title_text=name, autorange="reversed", type="category", row=row)
-    figure.update_xaxes(showgrid=False, side="top", row=1).update_xaxes(
-        matches="x", showticklabels=False, showdividers=False, row=2
-    )
-    figure.update_yaxes(showgrid=False)
+    figure.update_xaxes(side="top", row=1).update_xaxes(matches="x", showticklabels=False, showdividers=False, row=2)
+    figure.update_xaxes(showgrid=False).update_yaxes(showgrid=False)
     sums = (published.paper_summary(table) | {"splits": len(table)} for table in (theirs, ours))
     said = "; this run ".join("{correct} of {n} correct in {splits} splits".format(**found) for found in sums)
     meta = {"alt": f"Confusion tables of every split: the paper {said}"}
-    return figure.update_layout(height=150 + 26 * (len(theirs) + len(ours) + 2), meta=meta)
+    return figure.update_layout(height=110 + 26 * (len(theirs) + len(ours) + 2), margin_b=20, meta=meta)
 
 
 def pairs_matrix(table):

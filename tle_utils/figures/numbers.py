@@ -54,7 +54,7 @@ def band(x, low, high, colour, name=None):
 
 def wrapped(names):
     """Names for the ticks of an axis, broken into lines so that a narrow screen keeps room for the data (list)."""
-    return ["<br>".join(textwrap.wrap(str(name), 20)) for name in names]
+    return ["<br>".join(textwrap.wrap(str(name).replace("(Figure ", "(Figure\u00a0"), 20)) for name in names]
 
 
 def loss_curves(curves):

@@ -21,6 +21,7 @@ WORDS = {
     "auprc": "area under precision-recall",
     "auprc_chance": "the same by chance",
     "both_sides": "both sides (share)",
+    "batch_size": "participants per step",
     "ci_low": "95 % CI",
     "correct": "correct of three classes",
     "d_paired": "d free of sampling error",
@@ -45,9 +46,11 @@ WORDS = {
     "integrated_gradients": "Integrated gradients",
     "occlusion": "Occlusion",
     "deviation": "deviation alone",
+    "l2": "L2 penalty",
     "larger_side": "always the larger side",
     "largest_class": "always the largest class",
     "left_over_right": "left / right",
+    "max_epochs": "epochs at most",
     "mean_size": "classes in the set",
     "model_a": "model A",
     "model_b": "model B",
@@ -59,6 +62,7 @@ WORDS = {
     "p_corrected": "p (corrected t-test)",
     "p_holm": "p (Holm)",
     "p_mcnemar": "p (McNemar)",
+    "patience": "epochs without a lower validation loss",
     "ppv": "PPV",
     "published_low": "published 95 % CI",
     "replication": "the paper",
@@ -155,6 +159,7 @@ def shown(table, digits=3, **names):
     stands upright, everything is escaped. `digits` are the decimals of numbers that are no counts; `names` are words
     for columns that mean something else here than elsewhere.
     """
+    table = table.reset_index() if table.index.nlevels > 1 else table
     text = texts(table.rename(columns=names), digits)
     numbered = table.index.name is None and pd.api.types.is_integer_dtype(table.index)
     full = table.map(lambda cell: getattr(cell, "full", cell)).to_csv(sep="\t", index=not numbered)
@@ -164,7 +169,7 @@ def shown(table, digits=3, **names):
     if any(same) and not all(same):
         said = "; ".join(f"{name} {column.iloc[0]}" for name, column in text.loc[:, same].items())
         text, below = text.loc[:, ~same], f"<p>In every row: {html.escape(said)}.</p>"
-    if upright := len(text) == text.index.nlevels == 1 < text.shape[1]:
+    if upright := len(text) == 1 < text.shape[1]:
         text = (text if numbered else text.rename_axis(text.index.name or "").reset_index()).T
     else:
         text = text.rename_axis(index=None, columns=text.index.name)  # one line of names above the rows
@@ -177,7 +182,7 @@ def shown(table, digits=3, **names):
 def settings_table(settings):
     """Settings of a network (`models.preset`) as a table for a page, one row per setting."""
     values = settings.model_dump(exclude={"network"})
-    values |= {f"weight of {name}": weight for name, weight in (values.pop("class_weights") or {}).items()}
+    values |= {f"weight of {name}": weight for name, weight in (values.pop("class_weights", None) or {}).items()}
     in_words = {name: f"{value:g}" if isinstance(value, float) else value for name, value in values.items()}
     return shown(pd.Series(in_words, name="value", dtype=object).to_frame())
 
@@ -201,14 +206,6 @@ def readable(results, metrics):
             out[name] = _column(results[name], 2)
     last = [name for name in ("correct", "classes", "positive", "flags") if name in results]
     return out.assign(**{name: results[name] for name in last}).dropna(axis=1, how="all")
-
-
-def readable_signature(found):
-    """The table of `sites.signature` as text: one row per table, cells like ``99/170, 0.58 [0.51, 0.65]``."""
-    shares = texts(found[["share", "ci_low", "ci_high"]].set_axis(["share", "share_low", "share_high"], axis=1), 2)
-    cells = [_span("{}/{}, {}", *of) for of in zip(found["count"], found["n"], shares["share"], strict=True)]
-    wide = found.assign(cell=pd.Series(cells, found.index, object)).pivot(index="table", columns="what", values="cell")
-    return wide.loc[found["table"].unique(), found["what"].unique()].rename_axis(index=None, columns=None)
 
 
 def interval_text(metrics, metric):

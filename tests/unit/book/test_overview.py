@@ -78,7 +78,7 @@ def test_pages_and_the_front_page_say_the_same_of_what_is_reproduced(tmp_path):
         (0.55, 0.97, "No, not shown to be better than chance: "),
         (0.65, 0.97, "Better than chance, but not as well as in the paper: "),
         (0.65, 0.6, "Better than chance, but whether as well as in the paper cannot be tested here: "),
-        (0.7, 0.97, "Yes, as well as in the paper: "),
+        (0.7, 0.97, "Yes, in agreement with the paper: "),
         (0.9, 0.97, "Yes, and better than in the paper: "),
     ],
 )
