@@ -31,7 +31,7 @@ def hippocampi(path, rows, y_mm):
     axes = figure.subplot_mosaic([["close", "close"], list(atlas.SIDES)], height_ratios=(5, 1))
     close = axes.pop("close")
     image = np.asarray(nib.load(path).dataobj, np.float32)
-    close.imshow(slices.slices_of(image, [y_mm])[(*CLOSE, 0)], cmap="gray", vmin=0)
+    close.imshow(slices.slices_of(image, [y_mm])[(*CLOSE, 0)], cmap="gray", vmin=0, vmax=1)
     for side, axis in axes.items():
         row, colour = rows.loc[side], COLOURS[side]
         outline = slices.slices_of(atlas.region_mask("hippocampus", side), [y_mm])[(*CLOSE, 0)]

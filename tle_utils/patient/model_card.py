@@ -214,7 +214,7 @@ def provenance_rows(card):
         ("trained by", f"profile {card.profile}, cohort {card.cohort}, seed {card.seed}, {len(card.files)} folds"),
         ("training participants", ", ".join(f"{n} {name}" for name, n in card.participants.items())),
         ("template", card.space),
-        ("slices", f"y = {', '.join(f'{y:g}' for y in card.y_mm)} mm" if card.y_mm else "none"),
+        ("slices", f"y = {', '.join(f'{y:g}' for y in card.y_mm)} mm".replace("-", "−") if card.y_mm else "none"),
         ("maps", f"{'' if prepared.modulate else 'not '}modulated, smoothing {prepared.fwhm_mm:g} mm"),
         ("participants table, SHA-256", card.participants_sha256),
         ("maps, SHA-256", card.maps_sha256),
