@@ -199,37 +199,34 @@ def side_picture(run):
 
     Filled circles are patients with sclerosis, open ones those without; "" where nothing is known of the side.
     """
-    table, step, top = side_shares(run), 31, 44
+    table, step, top = side_shares(run), 34, 58
     if table.empty:
         return ""
-    foot, said = top + step * table["model"].nunique(), []
+    foot, groups, said = top + step * table["model"].nunique(), table.drop_duplicates("subgroup"), []
+    head = " / ".join(groups["subgroup"]).replace(" sclerosis", "")
+    parts = [f'<text x="400" y="12" text-anchor="end">{head}</text>']
     marks = [(paper_value(asked), f"the paper, {asked.model[:11]}") for asked in QUESTIONS[:2:-1]] + [(0.5, "chance")]
-    parts = [
-        f'<path d="M{_x(value)} {6 + 13 * row}V{foot}" stroke-dasharray="{6 - 2 * row} 4"/>'
-        f'<text x="{_x(value) - 4}" y="{12 + 13 * row}" text-anchor="end">{name} {value:.2f}</text>'
-        for row, (value, name) in enumerate(marks)
-    ]
+    for y, (value, name) in zip((27, 41, 55), marks, strict=True):
+        parts.append(f'<path d="M{_x(value)} {y - 10}V{foot}" stroke-dasharray="{8 - y // 10} 4"/>')
+        parts.append(f'<text x="{_x(value) - 4}" y="{y}" text-anchor="end">{name} {value:.2f}</text>')
     for row, (model, part) in enumerate(table.groupby("model", sort=False)):
-        y, values = top + step * row + 13, " and ".join(f"{value:.2f}" for value in part[SIDE])
+        y, values = top + step * row + 15, " / ".join(f"{value:.2f}" for value in part[SIDE])
         said.append(f"{model}: {values}")
-        parts.append(f'<text y="{y}">{escape(model)}</text><text x="460" y="{y}" text-anchor="end">{values}</text>')
-        for line, one in enumerate(part.to_dict("records"), start=1):
+        parts.append(f'<text y="{y}">{escape(model)}</text><text x="400" y="{y}" text-anchor="end">{values}</text>')
+        for place, one in zip((y + 6, y + 12), part.to_dict("records"), strict=False):
             low, value, high = (_x(one[f"{SIDE}{end}"]) for end in ("_low", "", "_high"))
-            place, fill = y + 6 * line, "none" if one["subgroup"] == "without" else "currentColor"
+            fill = "none" if one["subgroup"] == "without" else "currentColor"
             parts.append(f'<path d="M{low} {place}H{high}" opacity="0.5"/>')
             parts.append(f'<circle cx="{value}" cy="{place}" r="4" fill="{fill}"/>')
-    groups = table.drop_duplicates("subgroup")
     who = " and ".join(f"{name} (n = {n})" for name, n in zip(groups["subgroup"], groups["n"], strict=True))
-    head = " and ".join(groups["subgroup"]).replace(" sclerosis", "")
-    parts.append(f'<text x="460" y="{top - 6}" text-anchor="end">{head}</text>')
     label = escape(f"Share of patients whose side is named correctly, {who}. {'; '.join(said)}")
-    svg = f'<svg class="tle-side" viewBox="0 0 460 {foot + 4}" role="img" aria-label="{label}">'
+    svg = f'<svg class="tle-side" viewBox="0 0 400 {foot + 4}" role="img" aria-label="{label}">'
     return f"<div>{svg}{''.join(parts)}</svg></div>"
 
 
 def _x(share):
-    """Place of a share in `side_picture`, in pixels of its 460."""
-    return round(8 + 444 * share)
+    """Place of a share in `side_picture`, in pixels of its 400."""
+    return round(8 + 384 * share)
 
 
 def participants_table():

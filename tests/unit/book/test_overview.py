@@ -147,7 +147,7 @@ def test_the_front_picture_tells_patients_with_sclerosis_from_those_without(tmp_
         ("net", "without"): 0.5,
     }, "a tie counts half, the majority is no method, a model that stands in several chapters counts once"
     picture = overview.side_picture(tmp_path)
-    assert "with sclerosis (n = 6) and without (n = 2). volumes &lt;b&gt;: 1.00 and 0.00; net: 0.50 and 0.50" in picture
+    assert "with sclerosis (n = 6) and without (n = 2). volumes &lt;b&gt;: 1.00 / 0.00; net: 0.50 / 0.50" in picture
     assert picture.index(">volumes &lt;b&gt;<") < picture.index(">net<"), "the best method first"
     assert picture.count("<circle") == 4 and "chance 0.50" in picture and "the paper, 3-layer CNN 0.72" in picture
     assert "\n\n" not in picture and "<b>" not in picture, "one block of HTML in a page of Markdown"
