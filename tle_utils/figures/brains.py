@@ -146,12 +146,12 @@ def _planes(paths):
     return [np.asarray(nib.load(path).dataobj[:, cut, :], np.float32).T[::-1] for path in paths]
 
 
-def _outlined(axis, t1w, grey):
-    """A plane of a registered T1w, the outline of the brain in blue, that of its grey matter in orange."""
-    axis.imshow(t1w, cmap="gray")
-    for plane, level, colour in ((t1w > 0, 0.5, LINES[5]), (grey, 0.5 * np.percentile(grey[grey > 0], 95), LINES[1])):
-        axis.contour(plane, levels=[level], colors=[colour], linewidths=0.6)
-    mark_sides(axis)
+def _outline(axis, t1w, grey):
+    """On a plane of a registered T1w the outline of the brain in blue, that of its grey matter in orange."""
+    for plane, colour in ((1.0 * (t1w > 0), LINES[5]), (grey, LINES[1])):
+        if plane.any():  # a map without grey matter is shown too
+            level = 0.5 * np.percentile(plane[plane > 0], 95)
+            axis.contour(plane, levels=[level], colors=[colour], linewidths=0.6)
 
 
 def contact_sheet(pairs):
@@ -163,7 +163,10 @@ def contact_sheet(pairs):
     columns = min(len(pairs), 4 if len(pairs) <= 24 else 8)
     figure, axes = panels(-(-len(pairs) // columns), columns, len(pairs))
     for axis, (label, *paths) in zip(axes.flat, pairs, strict=False):
-        _outlined(axis, *_planes(paths))
+        planes = _planes(paths)
+        axis.imshow(planes[0], cmap="gray")
+        _outline(axis, *planes)
+        mark_sides(axis)
         axis.set_title(label, fontsize=8)
     plt.close(figure)
     return figure
@@ -200,7 +203,7 @@ def way_of_a_scan(scan, t1w, grey, people, answer):
         axis.imshow(picture, cmap="gray")
         axis.set_title(title, fontsize=10)
         mark_sides(axis)
-    _outlined(axes[0, 1], brain, tissue)
+    _outline(axes[0, 1], brain, tissue)
     for number in range(3):
         frame = {"fill": False, "edgecolor": LINES[1], "linewidth": 2}
         axes[1, 1].add_patch(plt.Rectangle((160 * number, 160 * number), 158, 158, **frame))
