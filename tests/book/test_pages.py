@@ -15,9 +15,9 @@ from tle_utils.cohorts.manifest import load_manifest
 pytestmark = pytest.mark.browser
 
 
-def mini_only(book):
-    if not (book / "90_new_chapter.html").exists():
-        pytest.skip("only in the mini book")
+def mini_only(book, chain=False):
+    if (book / "90_new_chapter.html").exists() == chain:
+        pytest.skip("only in the book of the chain" if chain else "only in the mini book")
 
 
 def rows(text):
@@ -90,6 +90,64 @@ def test_every_module_and_function_is_in_the_reference(book):
         for item in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(item, ast.FunctionDef) and item.name[0] != "_" and ast.get_docstring(item):
                 assert f'id="{name}.{item.name}"' in text
+
+
+def chapters(book):
+    """Every page that was a notebook, with the outputs that the notebook shows: dicts of MIME type to content."""
+    for path in (book / "_sources").glob("*.ipynb"):
+        cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+        yield book / f"{path.stem}.html", [one["data"] for cell in cells for one in cell["outputs"] if "data" in one]
+
+
+def test_every_cell_that_drew_has_its_output_on_the_page(book):
+    """A figure that no renderer takes leaves a blank, and no word of it."""
+    kinds = {
+        "application/vnd.plotly.v1+json": 'class="tle-plot"',
+        "image/png": '<img[^>]*src="_images',
+        "iframe": "<iframe",
+        "table": 'class="dataframe"',
+    }
+    for page, outputs in chapters(book):
+        text = re.sub(r'srcdoc="[^"]*"', "", page.read_text())
+        counts = dict.fromkeys(kinds, 0)
+        for output in outputs:
+            html = "".join(output.get("text/html", ""))
+            if "application/vnd.plotly.v1+json" in output:
+                counts["application/vnd.plotly.v1+json"] += 1
+            elif html:
+                counts["iframe"] += html.count("<iframe")
+                counts["table"] += html.count('class="dataframe"')
+            elif "image/png" in output:
+                counts["image/png"] += 1
+        found = {kind: len(re.findall(mark, text)) for kind, mark in kinds.items()}
+        assert {kind: n for kind, n in found.items() if n < counts[kind]} == {}, (page.name, counts)
+
+
+def test_parameters_are_shown_once_and_nothing_opens_onto_nothing(book):
+    mini_only(book, chain=True)
+    for page, _ in chapters(book):
+        text = page.read_text()
+        section = re.search(r'<section id="parameters">.*?</section>', text, re.DOTALL)[0]
+        assert section.count("<table") == 1 and "cell_input" not in section, page.name
+        assert not re.search(r"</pre>(\s*</div>)+\s*</details>\s*</div>", text), page.name
+        assert not re.search(r"\d+/\d+, .*(took|ends) [\d:]+\n", text), page.name
+
+
+def test_a_negative_number_has_a_minus_and_no_hyphen(book):
+    mini_only(book, chain=True)
+    hyphens = {}
+    for page in book.glob("[a-z0-9]*.html"):
+        main = page.read_text().split('id="main-content"')[-1]
+        words = re.sub(r"<(script|style|pre|code|iframe|head)\b.*?</\1>|<[^>]+>", " ", main, flags=re.DOTALL)
+        if found := re.findall(r"[\s(\[]-\d[^\s]*", words):
+            hyphens[page.name] = found
+    assert hyphens == {}
+
+
+def test_a_picture_says_what_it_shows(book):
+    mini_only(book, chain=True)
+    for page, _ in chapters(book):
+        assert not re.findall(r'alt="Picture of the section[^"]*"', page.read_text()), page.name
 
 
 def test_a_new_numbered_notebook_enters_the_book(book):

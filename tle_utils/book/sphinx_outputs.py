@@ -35,6 +35,12 @@ LARGE_PICTURE = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]{500000,})")
 REMOTE_ICON = re.compile(r"&lt;link rel=&quot;icon&quot;(?:(?!&gt;).)*&gt;", re.DOTALL)
 SEARCH_INDEX = '<script src="searchindex.js"></script>'
 NO_SEARCH = "<style>.search-button, .search-button-field { display: none !important; }</style>"
+EXCERPTS = "excerpts.js"
+MAIN = re.compile(r"<article.*</article>", re.DOTALL)
+NO_WORDS = re.compile(r"<(script|style|details|iframe)\b.*?</\1>|<(?!/?section\b)[^>]*>|\s+", re.DOTALL)
+# An icon of the theme's thousands: its names, its picture.
+ICON = re.compile(r'"?([\w-]+)"?:\[\d+,\d+,\[(?:"([\w-]+)")?[^\]]*\],"\w+",(?:"[^"]*"|\[[^\]]*\])\],?')
+HYPHEN = re.compile(r"(?:(?<=[\s(\[±])|^)-(?=\d)")
 BOTH_THEMES = escape('<meta name="color-scheme" content="light dark">')
 
 
@@ -81,8 +87,9 @@ def _picture_node(content, caption):
     """A PNG (base64) from another page, which Sphinx does not copy for this one: it lies in the page itself."""
     with Image.open(io.BytesIO(base64.b64decode(content))) as picture:
         width = round(picture.width * SCREEN_DPI / picture.info.get("dpi", (SCREEN_DPI,))[0])
+        words = escape(picture.info.get("Description", caption))
     source = f'src="data:image/png;base64,{content.strip()}" style="width: {width}px"'
-    return nodes.raw(text=f'<p><img alt="{escape(caption)}" {source}></p>', format="html", classes=["output"])
+    return nodes.raw(text=f'<p><img alt="{words}" {source}></p>', format="html", classes=["output"])
 
 
 class GluedPlots(SphinxPostTransform):
@@ -102,6 +109,20 @@ class GluedPlots(SphinxPostTransform):
             elif PNG in output["data"]:
                 caption = node.next_node(nodes.paragraph, descend=False, siblings=True)
                 node.replace_self(_picture_node(output["data"][PNG], caption.astext() if caption else node.key))
+
+
+class MinusSigns(SphinxPostTransform):
+    """A negative number has the minus sign in a sentence that it has in a table and on an axis."""
+
+    default_priority = 900  # when every glued sentence is there
+    formats = ("html",)
+
+    def run(self, **kwargs):
+        """Replace the hyphen before a number, but not in code."""
+        code = (nodes.literal, nodes.FixedTextElement, nodes.raw, nodes.math)
+        for text in list(self.document.findall(nodes.Text)):
+            if (signed := HYPHEN.sub("−", text)) != text and not isinstance(text.parent, code):
+                text.parent.replace(text, nodes.Text(signed))
 
 
 def glue_figure(name, figure, display=True):
@@ -144,7 +165,7 @@ def _copy_scripts(app):
 
 
 def _finish_images(app, doctree, docname):
-    """Without a description of its own (cell metadata `mystnb.image.alt`) a picture is named by its section.
+    """A picture is described by its own file (`brains.Picture`), else by the name of its section.
 
     A picture that says how many dots an inch has is shown at its size in inches, so that it is sharp on every screen.
     """
@@ -153,6 +174,7 @@ def _finish_images(app, doctree, docname):
         if path.suffix == ".png" and path.exists():
             with Image.open(path) as picture:
                 dots = picture.info.get("dpi", (SCREEN_DPI,))[0]
+                image["alt"] = image.get("alt") or picture.info.get("Description")
                 image["width"] = f"{round(picture.width * SCREEN_DPI / dots)}px"
         section = image.parent
         while section and not isinstance(section, nodes.section):
@@ -176,14 +198,42 @@ def _finish_page(app, pagename, templatename, context, doctree):
     for mark, names in SCRIPTS.items():
         for name in names if mark in body else ():
             app.add_js_file(name, loading_method="defer")
+    if pagename[:2].isdigit():  # the figures of chapter 4 are 4.1, 4.2 ...
+        context["body"] = f"<style>:root {{ --tle-chapter: '{int(pagename[:2])}.' }}</style>{body}"
+    if pagename == "search":
+        app.add_js_file(EXCERPTS)
+    if 'class="math' not in body:  # Sphinx loads MathJax for the first page, whatever is on it
+        scripts = context["script_files"]
+        scripts[:] = [script for script in scripts if "mathjax" not in str(script.filename)]
 
 
-def _without_search(app, exception):
-    """A book on one page has no index to search; the browser finds words in it."""
-    if app.builder.name == "singlehtml" and exception is None:
-        page = Path(app.outdir) / f"{app.config.root_doc}.html"
-        text = page.read_text(encoding="utf-8").replace(SEARCH_INDEX, NO_SEARCH)
-        page.write_text(text, encoding="utf-8")
+def _finish_book(app, exception):
+    """What can be said when every page is written: excerpts for the search, the icons in use.
+
+    From the disk a browser may not read the pages that it shows excerpts of, so the search page brings their words.
+    A book on one page has no index to search; the browser finds words in it.
+    """
+    folder = Path(app.outdir)
+    if exception or app.builder.format != "html":
+        return
+    pages = {f"{name}.html": folder / f"{name}.html" for name in app.env.found_docs}
+    texts = {name: path.read_text(encoding="utf-8") for name, path in pages.items() if path.exists()}
+    if app.builder.name == "singlehtml":
+        for name, text in texts.items():
+            pages[name].write_text(text.replace(SEARCH_INDEX, NO_SEARCH), encoding="utf-8")
+    else:
+        words = {
+            name: f'<div role="main">{NO_WORDS.sub(" ", MAIN.search(text)[0])}</div>' for name, text in texts.items()
+        }
+        answer = "(address) => Promise.resolve(new Response(pages[address.replace('./', '')]))"
+        code = f"const pages = {json.dumps(words, ensure_ascii=False)};\nwindow.fetch = {answer};\n"
+        (folder / "_static" / EXCERPTS).write_text(code, encoding="utf-8")
+    icons, used = (
+        folder / "_static" / "scripts" / "fontawesome.js",
+        set(re.findall(r"fa-([\w-]+)", " ".join(texts.values()))),
+    )
+    drawn = ICON.sub(lambda icon: icon[0] if used & set(icon.groups()) else "", icons.read_text(encoding="utf-8"))
+    icons.write_text(drawn, encoding="utf-8")
 
 
 def _read_all_pages(app, env, added, changed, removed):
@@ -194,9 +244,10 @@ def _read_all_pages(app, env, added, changed, removed):
 def setup(app):
     """Register the extension with Sphinx."""
     app.add_post_transform(GluedPlots)
+    app.add_post_transform(MinusSigns)
     app.connect("builder-inited", _copy_scripts)
     app.connect("env-get-outdated", _read_all_pages)
     app.connect("doctree-resolved", _finish_images)
-    app.connect("html-page-context", _finish_page)
-    app.connect("build-finished", _without_search)
+    app.connect("html-page-context", _finish_page, priority=900)
+    app.connect("build-finished", _finish_book)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -4,26 +4,9 @@
   const NEXT = { none: "ascending", ascending: "descending", descending: "none" };
   const make = (tag, text, className) => Object.assign(document.createElement(tag), { textContent: text, className });
 
-  // pandas writes a name that holds for several rows or columns into one cell; sorting needs it in each.
-  function spread(row) {
-    for (const cell of [...row.cells].filter((c) => c.colSpan > 1 && c.textContent.trim())) {
-      for (; cell.colSpan > 1; cell.colSpan -= 1) cell.after(cell.cloneNode(true)), (cell.nextSibling.colSpan = 1);
-    }
-  }
-  function fillDown(rows) {
-    rows.forEach((row, i) =>
-      [...row.cells].forEach((cell, column) => {
-        const span = cell.rowSpan;
-        cell.rowSpan = 1;
-        for (let below = i + 1; below < Math.min(i + span, rows.length); below++)
-          rows[below].insertBefore(cell.cloneNode(true), rows[below].cells[column] || null);
-      }),
-    );
-  }
-
   const words = (cell) => (cell ? cell.textContent.trim().replace(/\s+/g, " ") : "");
   const number = (text) => parseFloat(text.replace("< ", "").replace("−", "-"));
-  const missing = (text) => ["", "–", "-", "NaN", "None", "nan", "<NA>"].includes(text);
+  const missing = (text) => ["", "–"].includes(text);
 
   function compare(a, b, numeric, sign) {
     if (missing(a) || missing(b)) return missing(a) - missing(b);
@@ -41,13 +24,9 @@
 
   function equip(table) {
     const [head, body] = [table.tHead, table.tBodies[0]];
-    if (!head || !body || !body.rows.length) return;
-    const [headers, rows] = [[...head.rows], [...body.rows]];
-    headers.forEach(spread);
-    fillDown(rows);
-    const cells = [...headers[headers.length - 1].cells];
-    cells.forEach((last, column) => {
-      const cell = words(last) ? last : headers.map((row) => row.cells[column]).findLast(words) || last;
+    if (!head || !body) return;
+    const rows = [...body.rows];
+    [...head.rows[head.rows.length - 1].cells].forEach((cell, column) => {
       const button = make("button", words(cell) || "⇅", "tle-sort");
       button.type = "button";
       if (!words(cell)) button.setAttribute("aria-label", "name of the row");
