@@ -2,25 +2,18 @@
 
 import contextlib
 import math
+import os
+import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from tle_utils.base.errors import TLEError
 
 
 class Target(NamedTuple):
-    """What a value should be.
-
-    Attributes
-    ----------
-    what : str
-        The quantity.
-    low, high : float
-        Range it should lie in; infinite where it is open.
-    unit : str
-        Of the value and the range.
-    """
+    """What a value should be: the quantity, its range (infinite where it is open), and the unit of both."""
 
     what: str
     low: float = -math.inf
@@ -43,18 +36,9 @@ class Target(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One measurement of a benchmark.
+    """One measurement of a benchmark: its name, the data, a target for each value that `measure` returns.
 
-    Attributes
-    ----------
-    name : str
-        To ask for this row alone.
-    on : str
-        The data.
-    targets : tuple of Target
-        One for each value that `measure` returns.
-    measure : callable
-        Takes nothing, returns the values; raises a TLEError where the data or a package are missing.
+    `measure` takes nothing, and raises a TLEError where the data or a package are missing.
     """
 
     name: str
@@ -63,32 +47,37 @@ class Row(NamedTuple):
     measure: Callable
 
 
+def require(package, install, option, python):
+    """TLEError with the remedy (what to install, and the `option` to give) where an interpreter has no package."""
+    try:
+        found = subprocess.run([python, "-c", f"import {package}"], capture_output=True).returncode == 0
+    except OSError:
+        found = False
+    if not found:
+        remedy = f"pip install {install} into an environment of its own and give its python with {option}"
+        raise TLEError(f"{package} is not there: {remedy}")
+
+
+def run_script(name, python, *arguments, env=None):
+    """Run a script of this folder in an interpreter of its own (`env`: its environment); returns its stdout (str)."""
+    command = [python, os.fspath(Path(__file__).with_name(name)), *map(str, arguments)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise TLEError(f"{name} failed ({last}): try it with {python}")
+    return done.stdout
+
+
 def _line(cells):
     widths = (12, 62, 28, 10, 12)
     return "  ".join(f"{cell:{width}}" for cell, width in zip(cells, widths, strict=False)) + f"  {cells[-1]}"
 
 
 def run_benchmark(rows, only=()):
-    """Measure rows and print a line for each value: row, quantity, data, value, target, met or not.
+    """Measure rows (sequence of Row) and print a line for each value: row, quantity, data, value, target, met or not.
 
-    What the measured code prints goes to stderr.
-
-    Parameters
-    ----------
-    rows : sequence of Row
-        All rows of the benchmark.
-    only : sequence of str
-        Names of the rows to measure; empty: all.
-
-    Returns
-    -------
-    int
-        Exit status: 1 when a measured value misses its target, else 0.
-
-    Raises
-    ------
-    TLEError
-        A name in `only` is not a row's.
+    `only` (sequence of str) names the rows to measure, by default all; `TLEError` where a name is not a row's. What the
+    measured code prints goes to stderr. Returns the exit status (int): 1 where a value misses its target, else 0.
     """
     known = [row.name for row in rows]
     for name in only:

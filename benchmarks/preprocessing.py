@@ -2,9 +2,7 @@
 
 import dataclasses
 import functools
-import importlib.util
 import os
-import subprocess
 import sys
 import tempfile
 import threading
@@ -16,8 +14,7 @@ import numpy as np
 import psutil
 from nibabel.processing import resample_from_to
 
-from benchmarks import ants_recipe
-from benchmarks.benchmark import Row, Target, run_benchmark
+from benchmarks.benchmark import Row, Target, require, run_benchmark, run_script
 from tle_utils.base.errors import TLEError
 from tle_utils.base.parallel import run_parallel
 from tle_utils.cohorts import prepare
@@ -37,27 +34,13 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """Where the data are and how much of them is measured.
+    """Where the data are and how much of them is measured."""
 
-    Parameters
-    ----------
-    data : pathlib.Path
-        Folder with ``ds000011``, ``ds002748`` and ``labelled``.
-    folder : pathlib.Path
-        For what is made on the way.
-    n : int
-        Scans of the rows that measure time.
-    workers : int
-        Scans side by side.
-    ants_python : str, optional
-        Interpreter that has antspyx; by default this one.
-    """
-
-    data: Path
-    folder: Path
-    n: int = 8
-    workers: int = 2
-    ants_python: str | None = None
+    data: Path  # with ds000011, ds002748 and labelled
+    folder: Path  # for what is made on the way
+    n: int = 8  # scans of the rows that measure time
+    workers: int = 2  # scans side by side
+    ants_python: str | None = None  # interpreter that has antspyx; by default this one
 
 
 def _existing(path):
@@ -91,26 +74,10 @@ class PeakMemory:
 
 @functools.cache
 def time_and_memory(bench, cohort, n):
-    """Run a cohort through `prepare.prepare_maps`, as notebook 01 does.
+    """Run `n` scans of a cohort through `prepare.prepare_maps`, as notebook 01 does.
 
-    Parameters
-    ----------
-    bench : Bench
-        Settings.
-    cohort : {"ds000011", "ds002748"}
-        Whole heads or extracted brains.
-    n : int
-        Scans.
-
-    Returns
-    -------
-    tuple of float
-        Wall time a scan in s, and peak memory of a worker in GiB.
-
-    Raises
-    ------
-    TLEError
-        The scans are missing, or one of them failed.
+    ``ds000011`` has whole heads, ``ds002748`` extracted brains. Returns the wall time per scan in s, and the peak
+    memory of a worker in GiB (floats); `TLEError`: the scans are missing, or one of them failed.
     """
     _existing(bench.data / cohort)
     with tempfile.TemporaryDirectory(dir=bench.folder) as folder, PeakMemory() as memory:
@@ -124,47 +91,22 @@ def time_and_memory(bench, cohort, n):
 
 
 def _ants_one(scan, python, template, folder):
-    target = Path(folder) / Path(scan).name
-    command = [python, ants_recipe.__file__, str(scan), str(template), str(target)]
-    done = subprocess.run(
-        command,
-        env=os.environ | {"ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode or not target.exists():
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise TLEError(f"{target.name}: the ANTs recipe failed ({last}): try it with {python}")
-
-
-def _has_ants(python):
-    if python is None:
-        return importlib.util.find_spec("ants") is not None
-    try:
-        return subprocess.run([python, "-c", "import ants"], capture_output=True).returncode == 0
-    except OSError:
-        return False
+    env = os.environ | {"ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}
+    run_script("ants_recipe.py", python, scan, template, Path(folder) / Path(scan).name, env=env)
 
 
 def ants_ratio(bench, n=2):
-    """Wall time of `n` whole heads here over that of the plain ANTs recipe, one thread a scan and as many side by side.
+    """Wall time of `n` whole heads here over that of the plain ANTs recipe, one thread per scan, as many side by side.
 
-    Raises
-    ------
-    TLEError
-        No interpreter with antspyx, or the scans are missing.
+    `TLEError`: no interpreter with antspyx, or the scans are missing.
     """
-    if not _has_ants(bench.ants_python):
-        raise TLEError(
-            "antspyx is not there: pip install antspyx into an environment of its own and give its python with "
-            "--ants-python"
-        )
+    python = bench.ants_python or sys.executable
+    require("ants", "antspyx", "--ants-python", python)
     scans = sorted(_existing(bench.data / "ds000011").glob("sub-*/anat/*_T1w.nii.gz"))[:n]
     own = n * time_and_memory(bench, "ds000011", n)[0]
     with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
         template = Path(folder) / "template.nii.gz"
         nib.save(atlas.template(), template)
-        python = bench.ants_python or sys.executable
         job = functools.partial(_ants_one, python=python, template=template, folder=folder)
         start = time.monotonic()
         run_parallel(job, scans, label="plain ANTs recipe", workers=bench.workers)
@@ -182,13 +124,10 @@ def _on(volume, affine, image, order):
 
 @functools.cache
 def labelled_head(data):
-    """Brain mask and grey matter of a whole head against FreeSurfer's.
+    """Brain mask and grey matter of a whole head against FreeSurfer's (tuple of float).
 
-    Returns
-    -------
-    tuple of float
-        Dice of the masks, share of FreeSurfer's labelled tissue inside the mask, Dice of the grey matter (cortex and
-        deep grey).
+    Dice of the masks, share of FreeSurfer's labelled tissue inside the mask, Dice of the grey matter (cortex and deep
+    grey).
     """
     folder = _existing(data / "labelled" / "epilepsy_head")
     found = preprocessing.segment(folder / "T1.mgz")
@@ -234,12 +173,9 @@ def hippocampal_asymmetry(data, folder):
 
 
 def mirror_difference(scan, folder):
-    """Largest difference between a scan's regional volumes and those of its mirror image, sides changed back.
+    """Largest difference between a scan's regional volumes and those of its mirror image, sides changed back (float).
 
-    Returns
-    -------
-    float
-        Share of the volume; over the hippocampus and all regions above 1 ml.
+    It is a share of the volume; over the hippocampus and all regions above 1 ml.
     """
     straight, mirrored = (_volumes(scan, folder, mirrored) for mirrored in (False, True))
     back = mirrored.rename({"left": "right", "right": "left"}, level="hemisphere").reindex(straight.index)
@@ -249,22 +185,10 @@ def mirror_difference(scan, folder):
 
 @functools.cache
 def phantom_truth(folder, n, workers):
-    """Preprocess T1w phantoms of several true losses and compare with their truth.
+    """Preprocess `n` T1w phantoms of several true losses (left, right and none in turn) and compare with their truth.
 
-    Parameters
-    ----------
-    folder : pathlib.Path
-        For the phantoms and their maps.
-    n : int
-        Phantoms: left, right and no loss in turn.
-    workers : int
-        Phantoms side by side.
-
-    Returns
-    -------
-    tuple of float
-        Correlation of the modulated grey matter with the truth over the voxels of the brain (mean over phantoms), and
-        the slope of the recovered on the true hippocampal asymmetry.
+    Returns the correlation of the modulated grey matter with the truth over the voxels of the brain (mean over
+    phantoms), and the slope of the recovered on the true hippocampal asymmetry (floats).
     """
     table = planting.make_phantom_t1w(folder / "phantoms", n=n, seed=0, workers=workers, loss=TRUE_LOSS)
     made = preprocessing.preprocess_cohort(table, folder / "phantom-maps", workers=workers)
@@ -281,17 +205,7 @@ def phantom_truth(folder, n, workers):
 
 
 def rows(bench):
-    """The rows of ``python -m benchmarks preprocessing``.
-
-    Parameters
-    ----------
-    bench : Bench
-        Settings.
-
-    Returns
-    -------
-    list of benchmarks.benchmark.Row
-    """
+    """The rows of ``python -m benchmarks preprocessing`` (list of benchmarks.benchmark.Row)."""
     n, data, folder = bench.n, bench.data, bench.folder
     heads, brains = ("ds000011", f"ds000011, {n}"), ("ds002748", f"ds002748, {n}")
     head = "labelled/epilepsy_head"
@@ -360,15 +274,7 @@ def rows(bench):
 def benchmark_preprocessing(only, n, workers, ants_python):
     """Print the table of targets of preprocessing from a run on the data of ``TLE_SHARED_DATA``.
 
-    Parameters
-    ----------
-    only, n, workers, ants_python
-        See `Bench` and `benchmarks.benchmark.run_benchmark`.
-
-    Returns
-    -------
-    int
-        Exit status, see `benchmarks.benchmark.run_benchmark`.
+    Parameters and exit status are those of `Bench` and `benchmarks.benchmark.run_benchmark`.
     """
     data = Path(os.environ.get(DATA) or "no folder").resolve()
     with tempfile.TemporaryDirectory() as folder:

@@ -25,7 +25,6 @@ import json
 import math
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,7 +32,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.benchmark import Row, Target, run_benchmark
+from benchmarks.benchmark import Row, Target, require, run_benchmark, run_script
 from tle_utils.base.errors import TLEError
 from tle_utils.base.project import project_root, run_folder
 from tle_utils.imaging import slices
@@ -52,7 +51,6 @@ TIMED_EPOCHS = 8
 LAYOUTS = ("channels_first", "channels_last")
 DISAGREEMENT = 0.2
 """Assumed share of participants whom two trainings that differ in their random numbers alone judge differently."""
-SCRIPTS = Path(__file__).parent
 THREADS = "TF_NUM_INTRAOP_THREADS"
 OUR_SETTINGS = (THREADS, "TF_NUM_INTEROP_THREADS", "TF_DETERMINISTIC_OPS", "OMP_NUM_THREADS")
 """Of the environment; the plain Keras loop runs without them."""
@@ -60,46 +58,18 @@ OUR_SETTINGS = (THREADS, "TF_NUM_INTEROP_THREADS", "TF_DETERMINISTIC_OPS", "OMP_
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """What is measured.
+    """What is measured."""
 
-    Parameters
-    ----------
-    folder : pathlib.Path
-        For what is made on the way.
-    n : int
-        Participants a class.
-    epochs : int
-        Epochs a fold of the rows ``folds`` and ``accuracy``.
-    workers : int
-        Processes side by side.
-    torch_python : str, optional
-        Interpreter that has PyTorch; by default this one.
-    """
-
-    folder: Path
-    n: int = 40
-    epochs: int = 25
-    workers: int = 2
-    torch_python: str | None = None
+    folder: Path  # for what is made on the way
+    n: int = 40  # participants per class
+    epochs: int = 25  # epochs per fold of the rows "folds" and "accuracy"
+    workers: int = 2  # processes side by side
+    torch_python: str | None = None  # interpreter that has PyTorch; by default this one
 
 
 @functools.cache
 def cohort(bench):
-    """Slices, participants and folds of a phantom cohort.
-
-    Parameters
-    ----------
-    bench : Bench
-        Settings.
-
-    Returns
-    -------
-    x : numpy.ndarray
-        See `slices.load_slices`.
-    participants : pandas.DataFrame
-        In the order of `x`.
-    folds : list of crossval.Fold
-    """
+    """Slices (`slices.load_slices`), participants in their order and folds (`crossval.Fold`) of a phantom cohort."""
     sizes = {"n_control": 0, "n_left": bench.n, "n_right": bench.n}
     folder = bench.folder / "phantom"
     table = maps.make_phantom(folder, **sizes, seed=SEED, workers=bench.workers, **KNOBS)
@@ -115,20 +85,9 @@ def settings(epochs):
 def fold_arrays(x, groups, fold):
     """What a network learns from, validates on and is tested on, prepared as `training.train_fold` does.
 
-    Parameters
-    ----------
-    x : numpy.ndarray
-        Slices of `slices.load_slices`.
-    groups : numpy.ndarray
-        Class of each participant.
-    fold : crossval.Fold
-        Who trains, validates and tests.
-
-    Returns
-    -------
-    dict of str to numpy.ndarray
-        ``seen``, ``held`` and ``test`` (slices), ``seen_codes``, ``held_codes`` (places in `CLASSES`), ``n_classes``,
-        ``learning_rate``, ``batch_size``, ``noise``.
+    Of slices `x` (`slices.load_slices`), the class of each participant and a `crossval.Fold`. Returns a dict of arrays:
+    ``seen``, ``held`` and ``test`` (slices), ``seen_codes``, ``held_codes`` (places in `CLASSES`), ``n_classes``,
+    ``learning_rate``, ``batch_size``, ``noise``.
     """
     mirrored, swapped = slices.flip(x[fold.train], groups[fold.train])
     seen, labels = np.concatenate([x[fold.train], mirrored]), np.concatenate([groups[fold.train], swapped])
@@ -141,29 +100,6 @@ def fold_arrays(x, groups, fold):
     return found | {name: np.asarray(value) for name, value in given.items()} | {"n_classes": np.asarray(len(CLASSES))}
 
 
-def _script(name, python, *arguments, env=None):
-    """Last line of a recipe's stdout, from JSON."""
-    command = [python, os.fspath(SCRIPTS / name), *map(str, arguments)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise TLEError(f"{name} failed ({last}): try it with {python}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def require_torch(python):
-    """Raise a TLEError with the remedy where an interpreter has no PyTorch."""
-    try:
-        found = subprocess.run([python, "-c", "import torch"], capture_output=True).returncode == 0
-    except OSError:
-        found = False
-    if not found:
-        raise TLEError(
-            "PyTorch is not there: pip install torch numpy into an environment of its own and give its python with "
-            "--torch-python"
-        )
-
-
 def _timed_fold(x, groups, fold, epochs):
     start = time.monotonic()
     stored = training.train_fold(x, groups, fold, settings(epochs), SEED)
@@ -171,26 +107,13 @@ def _timed_fold(x, groups, fold, epochs):
 
 
 def epoch_against_torch(bench):
-    """Time an epoch here and in PyTorch, one fold after the other.
+    """Time an epoch here and in PyTorch, one fold after the other; `TLEError`: no interpreter with PyTorch.
 
-    Parameters
-    ----------
-    bench : Bench
-        Settings.
-
-    Returns
-    -------
-    tuple of float
-        Our time an epoch over PyTorch's in its own layout, over PyTorch's with channels last, and the largest
-        difference between the probabilities of our network and those of PyTorch's with our weights.
-
-    Raises
-    ------
-    TLEError
-        No interpreter with PyTorch.
+    Returns our time per epoch over PyTorch's in its own layout, over PyTorch's with channels last, and the largest
+    difference between the probabilities of our network and those of PyTorch's with our weights (floats).
     """
     python = bench.torch_python or sys.executable
-    require_torch(python)
+    require("torch", "torch numpy", "--torch-python", python)
     x, participants, folds = cohort(bench)
     groups, file = participants["group"].to_numpy(object), bench.folder / "torch.npz"
     seconds, differences = {name: [] for name in ("ours", *LAYOUTS)}, []
@@ -202,10 +125,11 @@ def epoch_against_torch(bench):
         weights = {name: value for name, value in stored.items() if name.startswith("w_")}
         np.savez(file, **fold_arrays(x, groups, fold), **weights)
         for layout in LAYOUTS:
-            found = _script("torch_recipe.py", python, file, 1 + TIMED_EPOCHS, os.environ[THREADS], layout)
+            told = run_script("torch_recipe.py", python, file, 1 + TIMED_EPOCHS, os.environ[THREADS], layout)
+            found = json.loads(told.splitlines()[-1])
             seconds[layout].append(statistics.fmean(found["seconds"][1:]))
             differences.append(np.abs(np.array(found["p_given"]) - stored["p_test"]).max())
-    print("s an epoch:", {name: [round(value, 3) for value in values] for name, values in seconds.items()})
+    print("s per epoch:", {name: [round(value, 3) for value in values] for name, values in seconds.items()})
     ratios = [statistics.median(a / b for a, b in zip(seconds["ours"], seconds[name], strict=True)) for name in LAYOUTS]
     return *ratios, float(max(differences))
 
@@ -214,17 +138,8 @@ def epoch_against_torch(bench):
 def cross_validations(bench):
     """Cross-validate in ten folds through our path and in the plain Keras loop.
 
-    Parameters
-    ----------
-    bench : Bench
-        Settings.
-
-    Returns
-    -------
-    seconds : tuple of float
-        Ours, the plain loop's.
-    hits : tuple of numpy.ndarray
-        Whether each participant is classified rightly out of fold: ours, the plain loop's.
+    Returns the seconds of both (tuple of float), and whether each participant is classified correctly out of fold by
+    both (tuple of numpy.ndarray).
     """
     x, participants, folds = cohort(bench)
     groups = participants["group"].to_numpy(object)
@@ -236,25 +151,19 @@ def cross_validations(bench):
     predictions, _ = crossval.cross_validate(x, participants, folds, settings(bench.epochs), **options)
     ours = time.monotonic() - start
     env = {name: value for name, value in os.environ.items() if name not in OUR_SETTINGS}
-    plain = _script("keras_recipe.py", sys.executable, bench.epochs, *files, env=env)
-    right = np.zeros(len(groups), bool)
+    plain = json.loads(run_script("keras_recipe.py", sys.executable, bench.epochs, *files, env=env).splitlines()[-1])
+    correct = np.zeros(len(groups), bool)
     for fold, p in zip(folds, plain["p_test"], strict=True):
-        right[fold.test] = np.array(CLASSES)[np.argmax(p, axis=1)] == groups[fold.test]
+        correct[fold.test] = np.array(CLASSES)[np.argmax(p, axis=1)] == groups[fold.test]
     test = predictions[predictions["split"] == "test"].set_index("participant_id").loc[participants["participant_id"]]
-    hits = (test["predicted"].to_numpy(object) == groups, right)
+    hits = (test["predicted"].to_numpy(object) == groups, correct)
     print(f"s for ten folds: ours {ours:.1f}, plain Keras loop {plain['seconds']:.1f}")
     print(f"participants whom the two judge differently: {np.mean(hits[0] != hits[1]):.2f}")
     return (ours, plain["seconds"]), hits
 
 
 def paper_minutes():
-    """Minutes that all notebooks of profile paper took.
-
-    Raises
-    ------
-    TLEError
-        There is no such run, or a notebook has not finished in it.
-    """
+    """Minutes that all notebooks of profile paper took; `TLEError`: there is no such run, or it has not finished."""
     path, remedy = run_folder("paper", "phantom") / "run.json", "python -m tle_utils run --profile paper --workers 2"
     shown = os.path.relpath(path, project_root())
     try:
@@ -275,16 +184,7 @@ def rows(bench):
     The accuracies must be above chance, or their likeness would say nothing; chance plus 1.645 standard errors. Two
     trainings of one network that differ in their random numbers alone judge some participants differently; the
     accuracies over N participants then differ by sqrt(`DISAGREEMENT` / N) (one standard error, as in McNemar's test),
-    and 1.96 of these are allowed.
-
-    Parameters
-    ----------
-    bench : Bench
-        Settings.
-
-    Returns
-    -------
-    list of benchmarks.benchmark.Row
+    and 1.96 of these are allowed. Returns a list of benchmarks.benchmark.Row.
     """
     people = len(CLASSES) * bench.n
     data = f"phantom, {people} patients"
@@ -333,22 +233,10 @@ def rows(bench):
 def benchmark_training(only, n, epochs, workers, torch_python):
     """Print the table of targets of training from one run on this machine.
 
-    Parameters
-    ----------
-    only, n, epochs, workers, torch_python
-        See `Bench` and `benchmarks.benchmark.run_benchmark`.
-
-    Returns
-    -------
-    int
-        Exit status, see `benchmarks.benchmark.run_benchmark`.
-
-    Raises
-    ------
-    TLEError
-        Fewer participants a class than folds.
+    Parameters and exit status are those of `Bench` and `benchmarks.benchmark.run_benchmark`; `TLEError`: fewer
+    participants per class than folds.
     """
     if n < SPLITS:
-        raise TLEError(f"--n {n}: {SPLITS} folds need at least {SPLITS} participants a class")
+        raise TLEError(f"--n {n}: {SPLITS} folds need at least {SPLITS} participants per class")
     with tempfile.TemporaryDirectory() as folder:
         return run_benchmark(rows(Bench(Path(folder), n, epochs, workers, torch_python)), only)

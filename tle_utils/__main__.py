@@ -12,53 +12,44 @@ class _Parser(argparse.ArgumentParser):
         raise TLEError(f"{message} (see {self.prog} --help)")
 
 
-def _run(args):
-    from tle_utils.book.run import run_chain
+def _done(args):
+    """Exit status of a command, which loads only what it needs."""
+    if args.command == "run":
+        from tle_utils.book.run import run_chain
 
-    return run_chain(args.profile, args.cohort, args.set, args.workers, args.scheduler)
+        return run_chain(args.profile, args.cohort, args.set, args.workers, args.scheduler)
+    if args.command == "book":
+        from tle_utils.book.build import build_book
 
+        return build_book(args.profile, args.cohort, args.single)
+    if args.command == "fetch":
+        from tle_utils.cohorts.download import fetch
+        from tle_utils.cohorts.manifest import load_manifest
 
-def _fetch(args):
-    from tle_utils.cohorts.download import fetch
-    from tle_utils.cohorts.manifest import load_manifest
+        fetch(load_manifest().cohort(args.name), only=args.only, limit=args.limit, mirror=args.mirror)
+    elif args.command == "status":
+        from tle_utils.book.run import status_lines
 
-    fetch(load_manifest().cohort(args.name), only=args.only, limit=args.limit, mirror=args.mirror)
-    return 0
+        print("\n".join(status_lines(args.profile, args.cohort, args.set)))
+    else:
+        from tle_utils.book.reference import write_reference
 
-
-def _book(args):
-    from tle_utils.book.build import build_book
-
-    return build_book(args.profile, args.cohort, args.single)
-
-
-def _status(args):
-    from tle_utils.book.run import status_lines
-
-    print("\n".join(status_lines(args.profile, args.cohort, args.set)))
-    return 0
-
-
-def _reference(args):
-    from tle_utils.book.reference import write_reference
-
-    print(f"{write_reference().name}/ is written")
+        print(f"{write_reference().name}/ is written")
     return 0
 
 
 def _parser():
     parser = _Parser(prog="python -m tle_utils", description="Run the notebooks, fetch the data, build the book.")
-    commands = parser.add_subparsers(required=True, metavar="run | fetch | book | status | reference")
+    metavar = "run | fetch | book | status | reference"
+    commands = parser.add_subparsers(required=True, metavar=metavar, dest="command")
 
-    def command(name, function, text):
-        added = commands.add_parser(name, help=text, description=text)
-        added.set_defaults(function=function)
-        return added
+    def command(name, text):
+        return commands.add_parser(name, help=text, description=text)
 
-    run = command("run", _run, "Run the notebooks that are out of date.")
-    book = command("book", _book, "Build the book from the executed notebooks into _build/html.")
-    status = command("status", _status, "Say for every notebook whether it is up to date, and why not.")
-    command("reference", _reference, "Keep the small tables of the run of profile paper in reference/.")
+    run = command("run", "Run the notebooks that are out of date.")
+    book = command("book", "Build the book from the executed notebooks into _build/html.")
+    status = command("status", "Say for every notebook whether it is up to date, and why not.")
+    command("reference", "Keep the small tables of the run of profile paper in reference/.")
     book.add_argument("--single", action="store_true", help="one page in _build/singlehtml, to print or to send")
     for added in (run, book, status):
         added.add_argument("--profile", default="demo", help="a file of notebooks/parameters/ (default: demo)")
@@ -70,7 +61,7 @@ def _parser():
     place.add_argument("--workers", type=int, help="processes side by side; the results do not depend on it")
     text = "Dask scheduler whose workers take the participants and folds; they must see the same files"
     place.add_argument("--scheduler", metavar="tcp://HOST:PORT", help=text)
-    fetch = command("fetch", _fetch, "Download a cohort of data_manifest.yaml into downloads/ and check it.")
+    fetch = command("fetch", "Download a cohort of data_manifest.yaml into downloads/ and check it.")
     fetch.add_argument("name", help="a cohort of data_manifest.yaml")
     fetch.add_argument("--only", help="table or images: only this part")
     fetch.add_argument("--limit", type=int, help="only the first N scans")
@@ -85,8 +76,7 @@ def main(argv=None):
     line each on stderr, and how many), 130 interrupted, 141 the reader of stdout has gone.
     """
     try:
-        args = _parser().parse_args(argv)
-        status = args.function(args)
+        status = _done(_parser().parse_args(argv))
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # the reader has seen enough, as in "… status | head"

@@ -13,23 +13,11 @@ FIRST = "01_preprocessing"
 class Step:
     """One notebook of the chain; `needs`, `makes`, `beside` and `files` stand under ``tle`` in its metadata.
 
-    Attributes
-    ----------
-    name : str
-        File name without extension.
-    needs : list of str
-        Notebooks whose results it reads, by default the first one.
-    makes : list of str
-        Folders of the run that hold results of its beside its own folder.
-    beside : dict of str to str
-        Parameters that name another cohort, whose maps of the same profile it reads, and the cohort that is meant where
-        they name none.
-    files : list of str
-        Parameters that name a file or a folder, whose content is what its result is made from.
-    modules : list of str
-        Modules of the package that it imports, directly or through others.
-    content : dict
-        What its result is made from, by name: its cells and the shared code it imports.
+    `needs` are notebooks whose results it reads, by default the first one; `makes` folders of the run that hold results
+    of its beside its own; `beside` parameters that name another cohort, whose maps of the same profile it reads, each
+    with the cohort that is meant where it names none; `files` parameters that name a file or a folder, whose content is
+    what its result is made from. `modules` are those of the package that it imports, directly or through others, and
+    `content` (dict) is what its result is made from, by name: its cells and the shared code it imports.
     """
 
     def __init__(self, path, earlier):
@@ -37,8 +25,7 @@ class Step:
         notebook = read_notebook(path)
         said = notebook["metadata"].get("tle", {})
         self.needs = said.get("needs", [FIRST] if FIRST in earlier else [])
-        self.makes, self.beside = said.get("makes", []), said.get("beside", {})
-        self.files = said.get("files", [])
+        self.makes, self.beside, self.files = said.get("makes", []), said.get("beside", {}), said.get("files", [])
         for name in self.needs:
             if name not in earlier:
                 raise TLEError(f"{path.name}: needs '{name}', which does not come before it; {closest(name, earlier)}")
@@ -70,11 +57,10 @@ def left_out(folders):
     Those whom the manifest or a parameter leaves out (``lost`` is ``no``) are not among them.
     """
     found = []
-    for path in (folder / "failed.tsv" for folder in folders):
-        if path.exists():
-            with open(path, encoding="utf-8", newline="") as file:
-                for row in csv.DictReader(file, delimiter="\t"):
-                    name, reason = row["participant_id"], row["error"] or row["flags"]
-                    if row.get("lost") != "no":
-                        found.append({"participant_id": name, "reason": reason.removeprefix(f"{name}: ")})
+    for path in (folder / "failed.tsv" for folder in folders if (folder / "failed.tsv").exists()):
+        with open(path, encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file, delimiter="\t"):
+                name, reason = row["participant_id"], row["error"] or row["flags"]
+                if row.get("lost") != "no":
+                    found.append({"participant_id": name, "reason": reason.removeprefix(f"{name}: ")})
     return found

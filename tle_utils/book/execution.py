@@ -13,7 +13,6 @@ from jupyter_core.utils import run_sync
 from nbclient.exceptions import DeadKernelError
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError, strip_color
-from traitlets import default
 
 from tle_utils.base.parallel import Line
 from tle_utils.base.text import clock
@@ -25,10 +24,9 @@ HOW = {"engine_name": "tle_utils", "kernel_name": "python3", "language": "python
 
 
 class NotebookFailed(Exception):
-    """A cell of a notebook failed or its kernel died.
+    """A cell of a notebook failed or its kernel died; `notebook` is the notebook as far as it came.
 
-    `notebook` is the notebook as far as it came, `traceback` that of the cell (empty for a dead kernel); `bad_input`:
-    the cell raised a TLEError, which has no traceback and which the user can mend.
+    `bad_input`: the cell raised a TLEError, which the user can mend; it and a dead kernel have no `traceback`.
     """
 
     def __init__(self, message, notebook, bad_input=False, traceback=""):
@@ -75,12 +73,6 @@ class _ThisInterpreter(KernelSpecManager):
         return KernelSpec(**get_kernel_dict())
 
 
-class _KernelManager(AsyncKernelManager):
-    @default("kernel_spec_manager")
-    def _own_interpreter(self):
-        return _ThisInterpreter(parent=self)
-
-
 class Kernels:
     """Kernels in the folder `cwd`, one after the other: while one of them works, the next starts and imports."""
 
@@ -88,7 +80,7 @@ class Kernels:
         self.cwd, self.waiting = cwd, None
 
     def _start(self, modules=()):
-        manager = _KernelManager(kernel_name="python3")
+        manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=_ThisInterpreter())
         imports = f"try:\n    [__import__(name) for name in {list(modules)!r}]\nexcept Exception:\n    pass"
         lines = [f"--IPKernelApp.exec_lines={line}" for line in (QUIET_END, imports)]
         options = ["--log-level=CRITICAL", "--HistoryManager.hist_file=:memory:", *lines]
@@ -125,11 +117,11 @@ def _answers(manager):
     client.start_channels()
     try:
         run_sync(client.wait_for_ready)(timeout=START_S)
+        return True
     except RuntimeError:
         return False
     finally:
         client.stop_channels()
-    return True
 
 
 def _stop(manager, now=False):
@@ -168,30 +160,11 @@ def _counts(cell):
 
 
 def execute(path, parameters, line, *, kernel, cwd, output_path):
-    """Run a notebook from the top.
+    """Run a notebook (pathlib.Path) from the top with its parameters (dict) in a fresh kernel of `Kernels.take`.
 
-    Parameters
-    ----------
-    path, output_path : pathlib.Path
-        The notebook, and where it will be kept (not written here); its metadata name both relative to `cwd`.
-    parameters : dict
-        Parameter name to value.
-    line : NotebookLine
-        Told which cell runs.
-    kernel : jupyter_client.AsyncKernelManager
-        A fresh kernel, from `Kernels.take`.
-    cwd : pathlib.Path
-        The project root.
-
-    Returns
-    -------
-    nbformat.NotebookNode
-        The executed notebook; its metadata hold no absolute path.
-
-    Raises
-    ------
-    NotebookFailed
-        A cell failed or the kernel died; the message names the cell by number and first line.
+    Returns the executed notebook (nbformat.NotebookNode); its metadata name `path` and `output_path`, where it will be
+    kept (not written here), relative to the project root `cwd`. The `NotebookLine` is told which cell runs.
+    `NotebookFailed`: a cell failed or the kernel died; the message names the cell by number and first line.
     """
     watch = {"place": "before its first cell"}
     try:

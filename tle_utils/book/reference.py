@@ -26,24 +26,14 @@ def _code(step):
 
 def made_from(run):
     """What the numbers of a run's chapters are made from: for each the checksum of its code, and its parameters."""
-    return {
-        name: {
-            "code": _code(step),
-            "parameters": {key: value for key, value in run.parameters[name].items() if key != "workers"},
-        }
-        for name, step in run.steps.items()
-    }
+    return {name: {"code": _code(step), "parameters": run.counted(name)} for name, step in run.steps.items()}
 
 
 def write_reference():
     """Copy the small tables of the run in the paper's design into ``reference/``, with a card of checksums.
 
-    The card holds no date and no machine: the same code writes the same bytes. Returns the folder (pathlib.Path).
-
-    Raises
-    ------
-    TLEError
-        When a chapter of that run is out of date.
+    The card holds no date and no machine: the same code writes the same bytes. Returns the folder (pathlib.Path);
+    `TLEError` where a chapter of that run is out of date.
     """
     run, folder = Run(PROFILE, COHORT), project_root() / FOLDER
     for name in run.steps:

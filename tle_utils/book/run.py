@@ -27,13 +27,8 @@ from tle_utils.book.chain import FIRST, chain, left_out
 from tle_utils.book.parameters import resolve
 from tle_utils.cohorts.manifest import load_manifest
 
-CHANGES = {
-    "missing_target": "is gone",
-    "changed_file_dep": "changed",
-    "added_file_dep": "is new",
-    "removed_file_dep": "is no longer read",
-}
-"""What doit found, in words."""
+CHANGES = {"changed_file_dep": "changed", "added_file_dep": "is new", "removed_file_dep": "is no longer read"}
+"""What doit found of a file that is there, in words."""
 
 
 class _AtomicJson(JsonDB):
@@ -55,12 +50,6 @@ class _Content(FileChangedChecker):
         return stamp_of(dep), content_of(dep)
 
 
-def _entries(cohort):
-    """Manifest entry of a cohort and of the one it is based on."""
-    found = {f"manifest entry {cohort.name}": digest(cohort.entry.model_dump(mode="json"))}
-    return found | (_entries(cohort.base) if cohort.base else {})
-
-
 class Run:
     """One profile on one cohort: what is up to date, and why something is not; `TLEError` where that is bad input."""
 
@@ -72,7 +61,8 @@ class Run:
         lock = self.root / "requirements.lock"
         self.environment = {lock.name: sha256(lock) if lock.exists() else None}
         self.environment |= {f"version of {name}": version for name, version in provenance.versions().items()}
-        self.entries = _entries(self.cohort)
+        cohorts = [one for one in (self.cohort, self.cohort.base) if one]
+        self.entries = {f"manifest entry {one.name}": digest(one.entry.model_dump(mode="json")) for one in cohorts}
         self.open_state()
 
     def open_state(self):
@@ -119,9 +109,12 @@ class Run:
         """What is known of the last success of a notebook: ``seconds``, ``finished``, ...; empty if there is none."""
         return self.state.get_values(name)
 
+    def counted(self, name):
+        """Parameters of a notebook (dict) on which its result depends."""
+        return {key: value for key, value in self.parameters[name].items() if key != "workers"}
+
     def _inputs(self, name):
-        step = self.steps[name]
-        parameters = {key: value for key, value in self.parameters[name].items() if key != "workers"}
+        step, parameters = self.steps[name], self.counted(name)
         inputs = step.content | self.environment | {f"parameter {key}": value for key, value in parameters.items()}
         for cohort in {parameters[key] or default for key, default in step.beside.items()} - {self.cohort.name}:
             maps = run_folder(self.profile, cohort) / FIRST / "outputs.json"
@@ -130,7 +123,7 @@ class Run:
 
     def given(self, name):
         """Files and folders (list of pathlib.Path, may not exist) that parameters of a notebook name."""
-        values = [self.parameters[name].get(key) for key in self.steps[name].files]
+        values = map(self.parameters[name].get, self.steps[name].files)
         return [self.root / value for value in values if value]
 
     def _task(self, name):
@@ -141,19 +134,16 @@ class Run:
 
     def reasons(self, name):
         """Why a notebook has to run: what changed since its last success (list of str); empty: up to date."""
-        record = self.record(name)
-        if not record:
+        if not (record := self.record(name)):
             if self.failed(name).exists():
                 return ["failed in its last run"]
             return ["did not finish in its last run" if (self.folder / name).exists() else "never run"]
         now, then = json.loads(json.dumps(self._inputs(name))), record["inputs"]
         found = [f"{key} changed" for key in sorted({*now, *then}) if now.get(key) != then.get(key)]
         status = self.state.get_status(self._task(name), {}, get_log=True)
-        if "checker_changed" in status.reasons:
-            found.append("how files are compared changed")
-        for kind, word in CHANGES.items():
+        for kind in ("missing_target", *CHANGES):
             for path in status.reasons.get(kind, []):
-                found.append(f"{self.relative(path)} {word if os.path.exists(path) else 'is gone'}")
+                found.append(f"{self.relative(path)} {CHANGES[kind] if os.path.exists(path) else 'is gone'}")
         return found or self.changed_outputs(name)
 
     def changed_outputs(self, name):
@@ -176,19 +166,19 @@ class Run:
 
         from tle_utils.book.execution import NotebookFailed, NotebookLine, execute
 
-        task, step, start = self._task(name), self.steps[name], time.monotonic()
+        step, start = self.steps[name], time.monotonic()
         self.state.remove(name)
         self.state.backend.dump()
         # What it reads as it is now: what is edited while it runs is newer than its result.
         inputs = self._inputs(name)
-        self.state.save_success(task)
+        self.state.save_success(self._task(name))
         self.remove_results(name)
         (self.folder / name).mkdir(parents=True, exist_ok=True)
         following = next((later.modules for other, later in self.steps.items() if other > name), None)
         try:
             with NotebookLine(label) as line, self.kernels.take(following) as kernel:
-                arguments = {"kernel": kernel, "cwd": self.root, "output_path": self.executed(name)}
-                notebook = execute(step.path, self.parameters[name], line, **arguments)
+                places = {"cwd": self.root, "output_path": self.executed(name)}
+                notebook = execute(step.path, self.parameters[name], line, kernel=kernel, **places)
         except BaseException as error:
             self.state.remove(name)
             if isinstance(error, NotebookFailed):
@@ -287,25 +277,16 @@ def _lock(folder, shown):
         yield
 
 
-def _complain(text):
-    print(f"tle_utils: {text}", file=sys.stderr, flush=True)
+def _complain(*lines):
+    print(*(f"tle_utils: {line}" for line in lines), sep="\n", file=sys.stderr, flush=True)
 
 
 def run_chain(profile, cohort, settings=(), workers=None, scheduler=None):
     """Run what is out of date, in order; a notebook that needs a failed one is left out, the others go on.
 
-    `scheduler` is the address of a Dask scheduler whose workers take the participants and folds.
-
-    Returns
-    -------
-    int
-        Exit status: 0, 1 (a notebook failed), 2 (only bad input), 3 (all done, but participants were left out: a line
-        each, and how many), 130 (interrupted).
-
-    Raises
-    ------
-    TLEError
-        Bad input before the first notebook, or the run folder is in use.
+    `scheduler` is the address of a Dask scheduler whose workers take the participants and folds. Returns the exit
+    status (int): 0, 1 (a notebook failed), 2 (only bad input), 3 (all done, but participants were left out: a line
+    each, and how many), 130 (interrupted). `TLEError`: bad input before the first notebook, or the folder is in use.
     """
     run = Run(profile, cohort, settings, workers)
     if scheduler:
@@ -329,22 +310,19 @@ def run_chain(profile, cohort, settings=(), workers=None, scheduler=None):
         finally:
             if "kernels" in vars(run):
                 run.kernels.close()
-    lost = run.left_out()
-    for one in lost:
-        _complain(": ".join(filter(None, one.values())))
-    if lost:
-        _complain(f"left out: {len(lost)}; the others went on")
+    if lost := run.left_out():
+        lines = [": ".join(filter(None, one.values())) for one in lost]
+        _complain(*lines, f"left out: {len(lost)}; the others went on")
     if kinds:
-        counts = {state: list(states.values()).count(state) for state in ("failed", "not run")}
-        _complain(f"{counts['failed']} failed, {counts['not run']} not run of {len(states)}")
+        failed, waiting = (list(states.values()).count(state) for state in ("failed", "not run"))
+        _complain(f"{failed} failed, {waiting} not run of {len(states)}")
         return min(kinds)
     return 3 if lost else 0
 
 
 def _run_step(run, name, label, states, kinds):
     """Run one notebook if it is out of date; returns its state and adds the exit status of a failure to `kinds`."""
-    missing = [need for need in run.steps[name].needs if states[need] in ("failed", "not run")]
-    if missing:
+    if missing := [need for need in run.steps[name].needs if states[need] in ("failed", "not run")]:
         if run.steps[name].files:
             run.remove_results(name)
         print(f"{label}: not run, it needs {missing[0]}", flush=True)
@@ -372,8 +350,7 @@ def status_lines(profile, cohort, settings=()):
     lines, stale = [f"{'notebook':28}{'finished':27}{'took':>9}  state"], set()
     for name, step in run.steps.items():
         record, reasons = run.record(name), run.reasons(name)
-        reasons += [f"{need} runs first" for need in step.needs if need in stale][:1]
-        if reasons:
+        if reasons := reasons + [f"{need} runs first" for need in step.needs if need in stale][:1]:
             stale.add(name)
         more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
         because = ("out of date: " if record else "") + ", ".join(reasons[:3]) + more
