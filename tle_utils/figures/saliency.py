@@ -177,8 +177,8 @@ def saliency_takeaways(verdicts, unfit, summary, expected):
     unclear = sum("unclear" in found and "unfit" not in found for found in kinds)
     failing = sum(kind in unfit for kind in kinds.index)
     sanity = (
-        f"{failing} of {len(kinds)} kinds of maps hardly change when the network forgets what it learned (unfit); "
-        f"{unclear} are unclear."
+        f"Unfit, because they hardly change when the network forgets what it learned: {failing} of {len(kinds)} kinds "
+        f"of maps; {unclear} are unclear."
     )
     if summary.empty:
         nowhere = "in this cohort the place of no lesion is known, so no map is held against the truth."
