@@ -235,9 +235,7 @@ def load_cohort(cohort):
     """Participants of a cohort that have a class and a scan.
 
     Prints which scans are whose (the first few), a line for everybody who is lost and for everything odd (with file
-    and row), and the counts of each class and of those left out. `TLEError`: the cohort has no tables, one is missing
-    or not readable, a column is missing, a participant stands in two different rows, nobody is left, or
-    `scans.scans_of` cannot tell which scan is meant.
+    and row), and the counts of each class and of those left out.
 
     Returns
     -------
@@ -246,7 +244,14 @@ def load_cohort(cohort):
         (control, left, right), ``age`` (years), ``sex`` (F, M or empty), ``site``, ``mts`` (nullable boolean),
         ``hippocampus_left`` and ``hippocampus_right`` (as the table has them; may be missing), ``image`` (absolute
         path), ``image_kind`` (t1w or gm). ``attrs["left_out"]`` lists everybody else (dict): ``participant_id`` (empty
-        where there is none), ``place`` (row or file), ``reason``, ``lost`` (False where the manifest asked for it).
+        where there is none), ``place`` (row or file), ``reason``, and ``lost`` (bool), which is False where the
+        manifest asked for it.
+
+    Raises
+    ------
+    TLEError
+        The cohort has no tables, a table is missing or not readable, a column is missing, a participant stands in two
+        different rows, nobody is left, or `scans.scans_of` cannot tell which scan is meant.
     """
     kept, left, notes = _with_scans(cohort)
     if kept.empty:
@@ -262,10 +267,13 @@ def load_cohort(cohort):
 
 
 def load_table_only(cohort):
-    """Every participant of a cohort's tables, scans or not: for models that need only numbers (pandas.DataFrame).
+    """Every participant of a cohort's tables, scans or not: for models that need only numbers.
 
-    As `load_cohort`, but without ``image`` and ``image_kind``, with the rows that the label rules exclude (``group`` is
-    ``exclude``) and with a column ``reason``.
+    Returns
+    -------
+    pandas.DataFrame
+        As `load_cohort`, but without ``image`` and ``image_kind``, with the rows that the label rules exclude
+        (``group`` is ``exclude``) and with a column ``reason``.
     """
     people, left, notes = _people(cohort)
     out = people[people["group"] == "exclude"]
@@ -275,9 +283,13 @@ def load_table_only(cohort):
 
 
 def data_files(cohort, notes=None):
-    """Local files (list of pathlib.Path) that a run of a cohort reads: tables and scans, of planted those of the base.
+    """Local files that a run of a cohort reads: tables and scans; none for a phantom, those of the base for planted.
 
     Scans that may not be read are not among them: notebook 01 names who is lost. `notes` gets which scan is whose.
+
+    Returns
+    -------
+    list of pathlib.Path
     """
     if cohort.base:
         return data_files(cohort.base, notes)
@@ -290,10 +302,24 @@ def data_files(cohort, notes=None):
 
 
 def load_participants(folder, groups=None):
-    """Read the participants whose maps notebook 01 made (pandas.DataFrame, a row per participant).
+    """Read the participants whose maps notebook 01 made.
 
-    `folder` holds the results of notebook 01: ``participants.tsv`` and the maps it names; ``map`` becomes the path of
-    the grey-matter map. Only the classes `groups` (sequence of str) are kept; `TLEError` where there is no row of them.
+    Parameters
+    ----------
+    folder : path-like
+        Results of notebook 01: ``participants.tsv`` and the maps it names.
+    groups : sequence of str, optional
+        Keep these classes only.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per participant; ``map`` is the path of the grey-matter map.
+
+    Raises
+    ------
+    TLEError
+        When the table has no row of these classes.
     """
     folder = Path(folder)
     table = pd.read_csv(folder / "participants.tsv", sep="\t", dtype={"participant_id": str, "site": str})

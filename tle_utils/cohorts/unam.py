@@ -11,9 +11,18 @@ def load_patients(cohort):
     """Participants table of TLE-UNAM, from ``downloads/`` or from the folder that ``TLE_SHARED_DATA`` names.
 
     Nothing is downloaded. The rules of the manifest read the labels, and its reading of ``hasMTS``, whose published
-    description is reversed. As `participants.load_table_only`: everybody in the table, those without a class too
-    (``group`` is ``exclude``); hippocampal volumes are in percent of the intracranial volume. `TLEError`: the table is
-    not there; the line says how to get it.
+    description is reversed.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `participants.load_table_only`: everybody in the table, those without a class too (``group`` is ``exclude``).
+        Hippocampal volumes are in percent of the intracranial volume.
+
+    Raises
+    ------
+    TLEError
+        When the table is not there; the line says how to get it.
     """
     if not (cohort.folder / cohort.entry.table[0]).exists() and cohort.shared.is_dir():
         fetch(cohort, only="table", mirror=cohort.shared)
@@ -29,9 +38,19 @@ def who_is_analysed(table):
 
 
 def with_volumes(table, groups):
-    """Rows of `load_patients` of some classes (sequence of str) with both hippocampal volumes, numbered anew.
+    """Participants of some classes who have both hippocampal volumes, with ``mts`` in words for sub-groups.
 
-    ``sclerosis`` has ``mts`` in words for sub-groups: ``with sclerosis``, ``without sclerosis`` or missing.
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `load_patients`.
+    groups : sequence of str
+        Classes to keep.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows numbered anew; ``sclerosis`` is ``with sclerosis``, ``without sclerosis`` or missing.
     """
     kept = table[table["group"].isin(groups) & table[baselines.VOLUMES].notna().all(axis=1)]
     words = kept["mts"].map({True: "with sclerosis", False: "without sclerosis"})
