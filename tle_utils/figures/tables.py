@@ -113,7 +113,7 @@ def _cell(value, digits):
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if isinstance(value, float | np.floating) and np.isfinite(value):
-        return Rounded(f"{value:.{digits}f}".replace("-", "−"), str(value))
+        return Rounded(f"{value:z.{digits}f}".replace("-", "−"), str(value))
     if isinstance(value, str):
         return word(value) if value in VALUES else value
     return MISSING if pd.api.types.is_scalar(value) and pd.isna(value) else str(value)
@@ -216,7 +216,7 @@ def interval_text(metrics, metric):
 
 def _gain(test, against=""):
     p = f"; corrected p = {test['p_corrected']:.3f}" if test["p_corrected"] >= 0 else ""
-    gain, low, high = (f"{100 * test[name]:+.1f}".replace("-", "−") for name in ("difference", "ci_low", "ci_high"))
+    gain, low, high = (f"{100 * test[name]:+z.1f}".replace("-", "−") for name in ("difference", "ci_low", "ci_high"))
     return f"{gain} points{against} (95 % CI {low} to {high}{p}"
 
 

@@ -15,7 +15,7 @@ def test_a_value_stands_with_its_interval_and_missing_ones_are_dashes():
             "lateralization_accuracy": [0.8, np.nan],
             "lateralization_accuracy_low": [0.76, np.nan],
             "lateralization_accuracy_high": [0.83, np.nan],
-            "difference": [-0.1, 0.0],
+            "difference": [-0.1, -0.001],
             "ci_low": [-0.2, np.nan],
             "ci_high": [0.05, np.nan],
         }
