@@ -68,8 +68,7 @@ def paper_accuracies(predictions, printed):
             part = scores[scores["split"] == split]
             looks = {"x": wrapped(part["model"]), "name": split, "legendgroup": split, "offsetgroup": split}
             figure.add_trace(_box(part, "accuracy", split, showlegend=column == 2, **looks), 1, column)
-        words = {"annotation_text": "always the largest class"} if column == 1 else {}
-        figure.add_hline(largest[column - 1], line=DOTTED, row=1, col=column, **words)
+        figure.add_hline(largest[column - 1], line=DOTTED, row=1, col=column)
     figure.update_yaxes(range=[-0.03, 1.03]).update_yaxes(title_text="Accuracy in a fold", col=1)
     means = (f"{name} {part.mean():.2f}" for name, part in theirs.groupby("model")["accuracy"])
     meta = {"alt": f"Accuracy in each fold. Mean of the paper's test parts: {', '.join(means)}"}
@@ -83,7 +82,7 @@ def paper_splits(theirs, ours):
     colour is the share of the true class in a row, blue where it is correct.
     """
     pairs = list(itertools.product(NAMES, NAMES))
-    heads = [[f"true: {NAMES[true]}" for true, _ in pairs], [f"called<br>{said}" for _, said in pairs]]
+    heads = [[NAMES[true] for true, _ in pairs], [f"called<br>{said}" for _, said in pairs]]
     sign = np.array([1 if true == said else -1 for true, said in pairs])
     figure, cell = make_subplots(2, 1, row_heights=[len(theirs) + 1, len(ours) + 1], vertical_spacing=0.03), "#111111"
     for row, (name, table) in enumerate((("The paper", theirs), ("This run", ours)), 1):
