@@ -21,8 +21,8 @@ SCLEROSIS = {"side": ("03_lateralization_baseline", SIDE), "class": ("03_lateral
 SCLEROSIS |= {"left": ("02_replication", "accuracy")}  # tasks of chapter 10: whose participants, and the metric
 ALIKE = 2e-6  # tables have six decimals
 VALUE = re.compile(r"(\d\.\d\d) \(95 % CI (\d\.\d\d)–(\d\.\d\d), n = \d+")
-POINTS = re.compile(r"([+-]\d+\.\d) points[^(;]*\(95 % CI ([+-]\d+\.\d) to ([+-]\d+\.\d)")
-ELSEWHERE = ("real-", "checked-", "deep-depth", "leakage-", "multitask-hemispheres")  # on others or fewer folds
+POINTS = re.compile(r"([+−]\d+\.\d) points[^(;]*\(95 % CI ([+−]\d+\.\d) to ([+−]\d+\.\d)")
+ELSEWHERE = ("real-", "checked-", "leakage-", "multitask-hemispheres")  # on others or fewer folds
 
 
 def _results(table, found, file):
@@ -117,7 +117,7 @@ def texts_without_a_table(folder):
     numbers = [numbers for _, numbers, _ in quantities(folder)]
     known = {tuple(f"{value:.2f}" for value in row) for row in numbers}
     rows = [row for row in numbers if np.isfinite(row[1])]
-    known |= {tuple(f"{100 * value:+.1f}" for value in row) for row in rows}
-    known |= {tuple(f"{-100 * value:+.1f}" for value in (row[0], row[2], row[1])) for row in rows}
+    rows += [(-value, -high, -low) for value, low, high in rows]
+    known |= {tuple(f"{100 * number:+z.1f}".replace("-", "−") for number in row) for row in rows}
     found = [(name, hit) for name, text in glued(folder).items() for hit in VALUE.findall(text) + POINTS.findall(text)]
     return [f"{name}: {hit}" for name, hit in found if hit not in known], len(found)
