@@ -22,7 +22,7 @@ SCLEROSIS |= {"left": ("02_replication", "accuracy")}  # tasks of chapter 10: wh
 ALIKE = 2e-6  # tables have six decimals
 VALUE = re.compile(r"(\d\.\d\d) \(95 % CI (\d\.\d\d)–(\d\.\d\d), n = \d+")
 POINTS = re.compile(r"([+−]\d+\.\d) points[^(;]*\(95 % CI ([+−]\d+\.\d) to ([+−]\d+\.\d)")
-ELSEWHERE = ("real-", "checked-", "leakage-", "multitask-hemispheres")  # on others or fewer folds
+ELSEWHERE = ("real-", "checked-", "leakage-", "multitask-hemispheres", "multitask-where")  # on others, or fewer folds
 
 
 def _results(table, found, file):
