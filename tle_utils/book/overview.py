@@ -199,7 +199,7 @@ def side_picture(run):
 
     Filled circles are patients with sclerosis, open ones those without; "" where nothing is known of the side.
     """
-    table, step, top = side_shares(run), 34, 58
+    table, step, top = side_shares(run), 38, 58
     if table.empty:
         return ""
     foot, groups, said = top + step * table["model"].nunique(), table.drop_duplicates("subgroup"), []
@@ -213,7 +213,7 @@ def side_picture(run):
         y, values = top + step * row + 15, " / ".join(f"{value:.2f}" for value in part[SIDE])
         said.append(f"{model}: {values}")
         parts.append(f'<text y="{y}">{escape(model)}</text><text x="400" y="{y}" text-anchor="end">{values}</text>')
-        for place, one in zip((y + 6, y + 12), part.to_dict("records"), strict=False):
+        for place, one in zip((y + 7, y + 14), part.to_dict("records"), strict=False):
             low, value, high = (_x(one[f"{SIDE}{end}"]) for end in ("_low", "", "_high"))
             fill = "none" if one["subgroup"] == "without" else "currentColor"
             parts.append(f'<path d="M{low} {place}H{high}" opacity="0.5"/>')
