@@ -75,7 +75,7 @@ def _for_readers(notebook, values):
         if cell["cell_type"] == "code":
             for output in cell["outputs"]:
                 output |= {"text": PROGRESS.sub("", "".join(output["text"]))} if "text" in output else {}
-            cell["outputs"] = [output for output in cell["outputs"] if output.get("text") != ""]
+            cell["outputs"] = [output for output in cell["outputs"] if output.get("text", "-").strip()]
             if "parameters" in tags:
                 rows = [[f"`{name}`", literal(str(values[name])), escape(use)] for name, use in USE.findall(source)]
                 table = markdown_table(["parameter", "in this run", "what it is"], rows)

@@ -76,7 +76,9 @@ def test_stage_takes_pages_the_run_card_and_notebooks_as_readers_want_them(proje
             metadata={"tags": ["parameters"]},
         ),
         nbformat.v4.new_code_cell("seed = 0", metadata={"tags": ["injected-parameters"]}),
-        nbformat.v4.new_code_cell("train()", outputs=[nbformat.v4.new_output("stream", text=told[2])]),
+        nbformat.v4.new_code_cell(
+            "train()", outputs=[nbformat.v4.new_output("stream", text=text) for text in (told[2], "\n")]
+        ),
         nbformat.v4.new_markdown_cell("## Results"),
         nbformat.v4.new_code_cell("prepare()", outputs=[nbformat.v4.new_output("stream", text="".join(told))]),
         nbformat.v4.new_code_cell("glue()", outputs=[glued]),
