@@ -98,7 +98,7 @@ def test_a_killed_run_resumes_to_the_same_predictions(smoke, tmp_path):
     command = [sys.executable, "-m", "tle_utils", "run", "--profile", "smoke"]
     folds = tmp_path / "runs" / "smoke-phantom" / "03_lateralization_baseline" / "folds"
     running = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 1200
     while not list(folds.glob("repeat-*.npz")) and time.monotonic() < deadline:
         time.sleep(0.1)
     os.killpg(running.pid, signal.SIGKILL)
