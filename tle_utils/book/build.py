@@ -1,6 +1,8 @@
 """The book: stages pages, executed notebooks and the run card in ``_build/source`` and builds ``_build/html``."""
 
+import base64
 import fnmatch
+import io
 import itertools
 import json
 import os
@@ -11,6 +13,8 @@ import sys
 from html import escape
 
 from myst_nb.ext.glue import GLUE_PREFIX
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from sphinx_external_toc.parsing import parse_toc_yaml
 
 from tle_utils.base.errors import TLEError
@@ -63,6 +67,18 @@ def run_card(card):
     return "\n\n".join(parts) + "\n"
 
 
+def _describe(data):
+    """Write the words of a figure (`figures.brains.Picture`) into its PNG; `data` of an output, shown or glued."""
+    for place in ("", GLUE_PREFIX):
+        image, words = data.get(f"{place}image/png"), "".join(data.get(f"{place}text/plain", "<"))
+        if image and not words.startswith("<"):
+            told, file = PngInfo(), io.BytesIO()
+            told.add_itxt("Description", words)
+            with Image.open(io.BytesIO(base64.b64decode("".join(image)))) as picture:
+                picture.save(file, "PNG", pnginfo=told, dpi=picture.info.get("dpi"))
+            data[f"{place}image/png"] = base64.b64encode(file.getvalue()).decode()
+
+
 def _for_readers(notebook, values):
     """An executed notebook (dict) as a page shows it; it still runs.
 
@@ -76,6 +92,8 @@ def _for_readers(notebook, values):
             for output in cell["outputs"]:
                 output |= {"text": PROGRESS.sub("", "".join(output["text"]))} if "text" in output else {}
             cell["outputs"] = [output for output in cell["outputs"] if output.get("text", "-").strip()]
+            for output in cell["outputs"]:
+                _describe(output.get("data", {}))
             if "parameters" in tags:
                 rows = [[f"`{name}`", literal(str(values[name])), escape(use)] for name, use in USE.findall(source)]
                 table = markdown_table(["parameter", "in this run", "what it is"], rows)

@@ -35,15 +35,17 @@
   }
 
   // Pixels that a panel, a cell of a large matrix and a letter beside them need to be read; what needs more than the page
-  // scrolls. Up to CELLS cells a row fit any page.
-  const COLUMN = 140, CELL = 44, LETTER = 6, CELLS = 4;
+  // scrolls. Up to CELLS cells a row fit any page; titles of axes make no plot wider than PAGE.
+  const COLUMN = 140, CELL = 44, LETTER = 6, CELLS = 4, PAGE = 780;
   function neededWidth(layout, data) {
     const axes = Object.keys(layout).filter((key) => /^xaxis\d*$/.test(key));
     const columns = new Set(axes.map((axis) => (layout[axis].domain || [0])[0].toFixed(3))).size;
     const names = data.flatMap((trace) => Array.from(trace.y || [])).filter((value) => typeof value === "string");
     const letters = Math.max(0, ...names.map((name) => name.length));
     const cells = Math.max(0, ...data.map((trace) => (trace.type === "heatmap" && trace.x ? trace.x.length : 0)));
-    const room = Math.max(columns > 1 ? columns * COLUMN : 0, cells > CELLS ? cells * CELL : 0);
+    const titles = axes.flatMap((axis) => (layout[axis].title?.text || "").split("<br>"));
+    const title = Math.min(PAGE, columns * LETTER * 1.25 * Math.max(...titles.map((line) => line.length)));
+    const room = Math.max(columns > 1 ? Math.max(columns * COLUMN, title) : 0, cells > CELLS ? cells * CELL : 0);
     return room ? room + letters * LETTER + "px" : "";
   }
 

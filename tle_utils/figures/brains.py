@@ -4,7 +4,6 @@ import warnings
 
 import nibabel as nib
 import numpy as np
-from IPython.core.pylabtools import print_figure
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from nilearn import plotting
@@ -19,15 +18,14 @@ CONVENTION = "Neurological convention: L is the participant's left"
 
 
 class Picture(Figure):
-    """A figure whose PNG says in words what it shows: its titles and labels."""
+    """A figure that says in words what it shows, its titles and labels; pages read them out."""
 
-    def _repr_mimebundle_(self, **kwargs):
+    def __repr__(self):
         found = [
             self.get_suptitle(),
             *(getattr(axis, f"get_{name}")() for axis in self.axes for name in ("title", "xlabel", "ylabel")),
         ]
-        words = "; ".join(dict.fromkeys(" ".join(text.split()) for text in [*found, CONVENTION] if text))
-        return {"image/png": print_figure(self, base64=True, metadata={"Description": words}), "text/plain": words}
+        return "; ".join(dict.fromkeys(" ".join(text.split()) for text in [*found, CONVENTION] if text))
 
 
 def panels(rows, columns, used=None):

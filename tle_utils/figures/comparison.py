@@ -119,9 +119,9 @@ def pairs_matrix(table):
             points = round(z[one, other])
             text[one, other] = f"{points:+d}{star}".replace("-", "−") if points else f"0{star}"
             hover[one, other] = row.reason or f"p = {row.p_corrected:.3f}, Holm {row.p_holm:.3f}, {row.folds} folds"
-    limit = max(1.0, np.nanmax(np.abs(z), initial=0))
+    limit = 1.6 * max(1.0, np.nanmax(np.abs(z), initial=0))  # no colour too dark to be read on
     matrix = go.Heatmap(z=z, x=names, y=names, text=text, texttemplate="%{text}", customdata=hover)
-    matrix.update(colorscale="RdBu_r", zmin=-limit, zmax=limit, showscale=False)
+    matrix.update(colorscale="RdBu_r", zmin=-limit, zmax=limit, showscale=False, textfont_color="black")
     matrix.hovertemplate = "%{y} less %{x}: %{z:+.1f} points<br>%{customdata}<extra></extra>"
     ticks = {"automargin": True, "tickvals": names, "ticktext": wrapped(names)}
     figure = go.Figure(matrix).update_xaxes(tickangle=-40, **ticks).update_yaxes(autorange="reversed", **ticks)

@@ -3,6 +3,7 @@
 import base64
 import html
 import mimetypes
+import re
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,7 @@ VALUES |= {"integrated_gradients", "occlusion", "deviation", "thalamusproper"}
 COUNTS = {"n", "n_train", "folds", "df", "rows"}
 P_VALUES = {"p", "p_corrected", "p_holm", "p_mcnemar"}
 LEAST_P = 0.001  # what is smaller is not told apart
+HYPHEN = re.compile(r"(?<![\w.])-(?=\d)")  # before a number
 
 
 def word(name):
@@ -115,7 +117,7 @@ def _cell(value, digits):
     if isinstance(value, float | np.floating) and np.isfinite(value):
         return Rounded(f"{value:z.{digits}f}".replace("-", "−"), str(value))
     if isinstance(value, str):
-        return word(value) if value in VALUES else value
+        return word(value) if value in VALUES else HYPHEN.sub("−", value)
     return MISSING if pd.api.types.is_scalar(value) and pd.isna(value) else str(value)
 
 

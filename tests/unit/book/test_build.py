@@ -1,3 +1,5 @@
+import base64
+import io
 import json
 import subprocess
 import sys
@@ -7,6 +9,7 @@ import pytest
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from mdit_py_plugins.substitution import substitution_plugin
+from PIL import Image
 
 from tle_utils.__main__ import main
 from tle_utils.base.errors import TLEError
@@ -69,6 +72,9 @@ def test_stage_takes_pages_the_run_card_and_notebooks_as_readers_want_them(proje
     run.state.backend.dump()
     told = ["scans: 1/2, 9.0 s each, ends 10:00:00\n", "lately: 3/4, he ends it\n", "scans: 2/2, 1.1/s, took 0:18\n"]
     glued = nbformat.v4.new_output("display_data", {"application/papermill.record/text/plain": "'n'"})
+    file = io.BytesIO()
+    Image.new("L", (2, 2)).save(file, "PNG")
+    seen = {"image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": "y = −24 mm; Control"}
     cells = [
         nbformat.v4.new_code_cell("from typing import Optional"),
         nbformat.v4.new_code_cell(
@@ -81,6 +87,7 @@ def test_stage_takes_pages_the_run_card_and_notebooks_as_readers_want_them(proje
         ),
         nbformat.v4.new_markdown_cell("## Results"),
         nbformat.v4.new_code_cell("prepare()", outputs=[nbformat.v4.new_output("stream", text="".join(told))]),
+        nbformat.v4.new_code_cell("show()", outputs=[nbformat.v4.new_output("display_data", seen)]),
         nbformat.v4.new_code_cell("glue()", outputs=[glued]),
     ]
     executed = nbformat.v4.new_notebook(cells=cells)
@@ -99,7 +106,7 @@ def test_stage_takes_pages_the_run_card_and_notebooks_as_readers_want_them(proje
         "run.json",
         "run_card.md",
     ]
-    table, imported, injected, title, shown, last = nbformat.read(source / "01_preprocessing.ipynb", 4).cells
+    table, imported, injected, title, shown, picture, last = nbformat.read(source / "01_preprocessing.ipynb", 4).cells
     assert table.source.splitlines()[2:] == [
         "| `profile` | ` demo ` | runs/&lt;profile&gt; |",
         "| `seed` | ` 0 ` | of \\|all\\| |",
@@ -107,6 +114,8 @@ def test_stage_takes_pages_the_run_card_and_notebooks_as_readers_want_them(proje
     assert imported.source.startswith("from typing import Optional\n\nprofile: str") and title.source == "## Results"
     assert "remove-cell" in imported.metadata.tags and "remove-cell" in injected.metadata.tags
     assert shown.source == "train()\n\nprepare()" and [output.text for output in shown.outputs] == [told[1]]
+    with Image.open(io.BytesIO(base64.b64decode(picture.outputs[0].data["image/png"]))) as described:
+        assert described.info["Description"] == seen["text/plain"]
     assert last.outputs == [glued] and last.metadata.tags == ["remove-input"]
 
     result.write_text("another one")

@@ -33,7 +33,7 @@ def test_left_stands_on_the_left_however_a_scan_is_stored(tmp_path, axes):
         picture = np.asarray(axis.images[0].get_array())
         assert np.argwhere(picture).mean(axis=0)[1] < picture.shape[1] / 2
         assert [text.get_text() for text in axis.texts] == ["L", "R"]
-    assert brains.CONVENTION in figure._repr_mimebundle_()["text/plain"]
+    assert brains.CONVENTION in repr(figure)
 
 
 def test_rows_of_brains_stand_close(tmp_path):
