@@ -143,7 +143,8 @@ def cascade_lines(summary, alike, title):
     figure.update_yaxes(title_text="Likeness of the maps", row=1, col=1)
     figure.update_yaxes(range=[-0.75, 1.05])
     legend = {"y": -0.45, "yanchor": "top"}
-    return figure.update_layout(height=470, title=title, margin={"t": 70, "b": 150}, legend=legend)
+    title = {"text": title, "y": 0.99, "yanchor": "top"}
+    return figure.update_layout(height=490, title=title, margin={"t": 90, "b": 150}, legend=legend)
 
 
 def _interval(row, name):
