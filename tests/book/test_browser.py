@@ -464,7 +464,7 @@ def test_the_slider_of_a_plot_moves_by_keyboard(mini_page):
 
 def test_participants_are_found_by_words_and_opened_by_keyboard(mini_page):
     page = mini_page("people.html")
-    search, lines = page.get_by_label("Search"), page.locator(".tle-people summary")
+    search, lines = page.locator(".tle-people input"), page.locator(".tle-people summary")
     search.press_sequentially("left wrong")
     assert page.locator(".tle-people summary:visible").all_inner_texts() == [lines.first.inner_text()]
     assert "sub-1: Left TLE; net: wrong" in lines.first.inner_text()
