@@ -15,8 +15,8 @@ from tle_utils.base.text import amount, clock
 SCHEDULER = "TLE_SCHEDULER"
 """Environment variable with the address of a Dask scheduler; unset or empty: processes of this machine."""
 
-ON_THE_WAY = re.compile(r"^.+: .+/.+, .+, ends \d\d:\d\d:\d\d\n?", re.MULTILINE)
-"""A line of `Progress` before the last one."""
+PROGRESS = re.compile(r"^.+: .+/.+, .+, (?:ends|took) [\d:]+\n?", re.MULTILINE)
+"""A line of `Progress`."""
 
 WAIT_S = 60  # for the scheduler to answer and for its first worker
 

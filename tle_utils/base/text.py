@@ -3,6 +3,13 @@
 import datetime
 import re
 
+HYPHEN = re.compile(r"(?:(?<=[\s(\[±–=])|^)-(?=\d)")
+
+
+def minus(text):
+    """A text in which negative numbers have a minus sign and no hyphen (str)."""
+    return HYPHEN.sub("−", text)
+
 
 def clock(seconds):
     """Seconds as ``h:mm:ss`` (str); a dash where they are not known (None)."""

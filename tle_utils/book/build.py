@@ -19,14 +19,13 @@ from sphinx_external_toc.parsing import parse_toc_yaml
 
 from tle_utils.base.errors import TLEError
 from tle_utils.base.files import write_json, write_text
+from tle_utils.base.parallel import PROGRESS
 from tle_utils.base.project import project_root
 from tle_utils.base.text import literal, markdown_table
 from tle_utils.book.overview import RESULTS
 from tle_utils.book.run import Run
 
 RUN_CARD = "run_card"
-PROGRESS = re.compile(r"^.+: .+/.+, .+, (?:ends|took) [\d:]+\n?", re.MULTILINE)
-"""A line of `parallel.Progress`."""
 USE = re.compile(r"^(\w+): .*  # (.*)$", re.MULTILINE)
 """A parameter and the comment that says what it is."""
 

@@ -23,6 +23,8 @@ from PIL import Image
 from sphinx.errors import ExtensionError
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
+from tle_utils.base.text import minus
+
 MIME, PNG = "application/vnd.plotly.v1+json", "image/png"
 PLACEHOLDER = 'class="tle-plot"'
 PLOTLY = "plotly.min.js"
@@ -40,7 +42,6 @@ MAIN = re.compile(r"<article.*</article>", re.DOTALL)
 NO_WORDS = re.compile(r"<(script|style|details|iframe)\b.*?</\1>|<(?!/?section\b)[^>]*>|\s+", re.DOTALL)
 # An icon of the theme's thousands: its names, its picture.
 ICON = re.compile(r'"?([\w-]+)"?:\[\d+,\d+,\[(?:"([\w-]+)")?[^\]]*\],"\w+",(?:"[^"]*"|\[[^\]]*\])\],?')
-HYPHEN = re.compile(r"(?:(?<=[\s(\[±])|^)-(?=\d)")
 BOTH_THEMES = escape('<meta name="color-scheme" content="light dark">')
 
 
@@ -121,7 +122,7 @@ class MinusSigns(SphinxPostTransform):
         """Replace the hyphen before a number, but not in code."""
         code = (nodes.literal, nodes.FixedTextElement, nodes.raw, nodes.math)
         for text in list(self.document.findall(nodes.Text)):
-            if (signed := HYPHEN.sub("−", text)) != text and not isinstance(text.parent, code):
+            if (signed := minus(text)) != text and not isinstance(text.parent, code):
                 text.parent.replace(text, nodes.Text(signed))
 
 

@@ -8,8 +8,9 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from nilearn import plotting
 
+from tle_utils.base.text import minus
 from tle_utils.figures.numbers import COLOURS, LINES, NAMES
-from tle_utils.imaging import atlas, slices
+from tle_utils.imaging import atlas, images, slices
 
 WIDTH = 7.3  # inches of a page's column
 DPI = 144
@@ -51,7 +52,7 @@ def say_sides(axis):
 
 def at_mm(y_mm):
     """Place of a coronal slice in words, like ``y = −24 mm``."""
-    return f"y = {y_mm} mm".replace("-", "−")
+    return minus(f"y = {y_mm} mm")
 
 
 def mark_sides(axis):
@@ -141,7 +142,7 @@ def brain_viewer(image, *, cut_mm, title):
 def _planes(paths):
     """Whole coronal planes of images on the template grid at `Y_MM`, seen from behind."""
     cut = Y_MM - int(atlas.AFFINE[1, 3])
-    return [np.asarray(nib.load(path).dataobj[:, cut, :], np.float32).T[::-1] for path in paths]
+    return [np.asarray(images.template_map(path).dataobj[:, cut], np.float32).T[::-1] for path in paths]
 
 
 def _outline(axis, t1w, grey):

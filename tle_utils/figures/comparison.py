@@ -7,6 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from tle_utils.base.text import minus
 from tle_utils.evaluation import published
 from tle_utils.figures.numbers import DOTTED, GREY, LINES, NAMES, SPLIT_COLOURS, diagonal, error_bars, wrapped
 
@@ -117,7 +118,7 @@ def pairs_matrix(table):
         for one, other, sign in ((a, b, 1), (b, a, -1)):
             z[one, other] = sign * 100 * row.difference
             points = round(z[one, other])
-            text[one, other] = f"{points:+d}{star}".replace("-", "−") if points else f"0{star}"
+            text[one, other] = minus(f"{points:+d}{star}") if points else f"0{star}"
             hover[one, other] = row.reason or f"p = {row.p_corrected:.3f}, Holm {row.p_holm:.3f}, {row.folds} folds"
     limit = 1.6 * max(1.0, np.nanmax(np.abs(z), initial=0))  # no colour too dark to be read on
     matrix = go.Heatmap(z=z, x=names, y=names, text=text, texttemplate="%{text}", customdata=hover)

@@ -14,6 +14,7 @@ from plotly.subplots import make_subplots
 
 from tle_utils.base.errors import TLEError
 from tle_utils.base.statistics import DRAWS, SEED, bootstrap_weights, wilson_interval
+from tle_utils.base.text import minus
 from tle_utils.evaluation.metrics import model_metrics
 from tle_utils.figures.numbers import COLOURS, GREY, NAMES, SPLIT_COLOURS, band, diagonal
 from tle_utils.figures.tables import interval_text
@@ -281,7 +282,7 @@ def slice_browser(cases, y_mm, start_mm):
         else:
             trace.update(x0=slices.X_MM[0], y0=slices.Z_MM[-1], zsmooth="fast")
             trace.hovertemplate = "x %{x}, z %{y} mm<extra></extra>"
-    _add_frames(figure, moving, 0, [str(y).replace("-", "−") for y in y_mm], start, "y = ", " mm")
+    _add_frames(figure, moving, 0, [minus(str(y)) for y in y_mm], start, "y = ", " mm")
     for side, x in (("L", -72), ("R", 72)):
         figure.add_annotation(x=x, y=80, text=f"<b>{side}</b>", showarrow=False, bgcolor="black", font_color="white")
     square = {"constrain": "domain", "showgrid": False}

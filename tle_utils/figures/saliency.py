@@ -8,6 +8,7 @@ from matplotlib import pyplot as plt
 from nilearn import plotting
 from plotly.subplots import make_subplots
 
+from tle_utils.base.text import minus
 from tle_utils.figures import brains, tables
 from tle_utils.figures.numbers import DOTTED, GREY, LINES, error_bars
 from tle_utils.imaging.atlas import SIDES
@@ -149,7 +150,7 @@ def cascade_lines(summary, alike, title):
 
 def _interval(row, name):
     text = f"{row[name]:.2f} (95 % CI {row[f'{name}_low']:.2f}–{row[f'{name}_high']:.2f}, n = {row['n']:.0f})"
-    return text.replace("-", "−")
+    return minus(text)
 
 
 def truth_texts(summary):
@@ -211,7 +212,7 @@ def volume_text(places):
     own = places[places["method"] == "smoothgrad"]
     row = scores.summarise(own, ["method"], ["over_grey"]).iloc[0]
     r = scores.correlation(own, "volume", "predicted")["value"]
-    return (
+    return minus(
         f"Networks that learn the left hippocampal volume (r = {r:.2f} out of fold) put {_interval(row, 'over_grey')} "
         "times as much of their map there as lies there of the grey matter."
-    ).replace("r = -", "r = −")
+    )

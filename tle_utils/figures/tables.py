@@ -3,12 +3,13 @@
 import base64
 import html
 import mimetypes
-import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from IPython.display import HTML
+
+from tle_utils.base.text import minus
 
 MISSING = "–"
 # Names of results in the words of the field; a name that is none of these loses its underscores.
@@ -88,7 +89,6 @@ VALUES |= {"integrated_gradients", "occlusion", "deviation", "thalamusproper"}
 COUNTS = {"n", "n_train", "folds", "df", "rows"}
 P_VALUES = {"p", "p_corrected", "p_holm", "p_mcnemar"}
 LEAST_P = 0.001  # what is smaller is not told apart
-HYPHEN = re.compile(r"(?<![\w.])-(?=\d)")  # before a number
 
 
 def word(name):
@@ -115,9 +115,9 @@ def _cell(value, digits):
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if isinstance(value, float | np.floating) and np.isfinite(value):
-        return Rounded(f"{value:z.{digits}f}".replace("-", "−"), str(value))
+        return Rounded(minus(f"{value:z.{digits}f}"), str(value))
     if isinstance(value, str):
-        return word(value) if value in VALUES else HYPHEN.sub("−", value)
+        return word(value) if value in VALUES else minus(value)
     return MISSING if pd.api.types.is_scalar(value) and pd.isna(value) else str(value)
 
 
@@ -218,7 +218,7 @@ def interval_text(metrics, metric):
 
 def _gain(test, against=""):
     p = f"; corrected p = {test['p_corrected']:.3f}" if test["p_corrected"] >= 0 else ""
-    gain, low, high = (f"{100 * test[name]:+z.1f}".replace("-", "−") for name in ("difference", "ci_low", "ci_high"))
+    gain, low, high = (minus(f"{100 * test[name]:+z.1f}") for name in ("difference", "ci_low", "ci_high"))
     return f"{gain} points{against} (95 % CI {low} to {high}{p}"
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from tle_utils.base import fingerprints, provenance
 from tle_utils.base.errors import TLEError
-from tle_utils.base.text import markdown_table
+from tle_utils.base.text import markdown_table, minus
 from tle_utils.evaluation import calibration, conformal
 from tle_utils.evaluation.metrics import model_metrics
 from tle_utils.imaging import atlas
@@ -214,7 +214,7 @@ def provenance_rows(card):
         ("trained by", f"profile {card.profile}, cohort {card.cohort}, seed {card.seed}, {len(card.files)} folds"),
         ("training participants", ", ".join(f"{n} {name}" for name, n in card.participants.items())),
         ("template", card.space),
-        ("slices", f"y = {', '.join(f'{y:g}' for y in card.y_mm)} mm".replace("-", "−") if card.y_mm else "none"),
+        ("slices", minus(f"y = {', '.join(f'{y:g}' for y in card.y_mm)} mm") if card.y_mm else "none"),
         ("maps", f"{'' if prepared.modulate else 'not '}modulated, smoothing {prepared.fwhm_mm:g} mm"),
         ("participants table, SHA-256", card.participants_sha256),
         ("maps, SHA-256", card.maps_sha256),

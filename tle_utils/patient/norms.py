@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from scipy.special import ndtri, stdtr, stdtrit
 
 from tle_utils.base.errors import TLEError
+from tle_utils.base.text import minus
 
 COVARIATES = ("age", "sex", "head_size_ml")
 AGE, DECADE, HEAD_SIZE_ML = 40.0, 10.0, 1450.0  # where the covariates are centred
@@ -198,4 +199,4 @@ def hippocampus_text(table):
         unit = "" if name == "asymmetry" else " ml"
         norm = f" (95 % of healthy people {row['low']:.2f} to {row['high']:.2f}, z = {row['z']:+.1f})"
         words.append(f"{name} {row['value']:.2f}{unit}" + norm * bool(np.isfinite(row["z"])))
-    return ", ".join(words).replace("-", "−")
+    return minus(", ".join(words))

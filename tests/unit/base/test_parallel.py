@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tle_utils.base.errors import TLEError
-from tle_utils.base.parallel import ON_THE_WAY, Progress, run_parallel
+from tle_utils.base.parallel import PROGRESS, Progress, run_parallel
 
 
 def square(number):
@@ -32,7 +32,7 @@ def test_a_download_by_pooch_tells_bytes_of_all_files(capsys):
         progress.update(size)
         progress.close()
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) <= 12 and all(ON_THE_WAY.fullmatch(line) for line in lines[:-1])
+    assert len(lines) <= 12 and all(PROGRESS.fullmatch(line) and ", ends " in line for line in lines[:-1])
     assert re.fullmatch(r"scans: 2\.0 MB/2\.0 MB, .*/s, took 0:00:\d\d", lines[-1])
 
 
